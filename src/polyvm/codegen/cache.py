@@ -1,0 +1,91 @@
+"""The on-disk object cache.
+
+An entry is a file named by the hash of all that shapes its content. It starts with a magic number and a hash of the rest, so a
+torn, truncated or foreign file is recognised, ignored and rewritten. Writers make a temporary file and rename it, which is
+atomic, so concurrent processes never see half an entry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+
+_MAGIC = b"polyvm-object-1\n"
+_DIGEST = 16
+
+
+def directory() -> str:
+    """Where entries live: ``$POLYVM_CACHE``, else ``$XDG_CACHE_HOME/polyvm``, else ``~/.cache/polyvm``."""
+    explicit = os.environ.get("POLYVM_CACHE")
+    if explicit:
+        return explicit
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "polyvm")
+
+
+def key(*parts: str | bytes) -> str:
+    """The name of the entry that `parts` shape."""
+    digest = blake2b(digest_size=_DIGEST)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def load(name: str) -> bytes | None:
+    """The content of entry `name`, or None if it is missing or damaged."""
+    try:
+        with open(os.path.join(directory(), name), "rb") as file:
+            data = file.read()
+    except OSError:
+        return None
+    head = len(_MAGIC) + _DIGEST
+    if not data.startswith(_MAGIC) or len(data) < head:
+        return None
+    payload = data[head:]
+    if blake2b(payload, digest_size=_DIGEST).digest() != data[len(_MAGIC) : head]:
+        return None
+    return payload
+
+
+def store(name: str, payload: bytes) -> bool:
+    """Write entry `name`; False where the file system does not allow it (a cache is never required)."""
+    path = os.path.join(directory(), name)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(directory(), mode=0o700, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(_MAGIC + blake2b(payload, digest_size=_DIGEST).digest() + payload)
+        os.replace(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        return False
+    return True
+
+
+def entries() -> Iterator[tuple[str, int]]:
+    """Name and size in bytes of each entry."""
+    try:
+        with os.scandir(directory()) as found:
+            for entry in found:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return
+
+
+def clear() -> int:
+    """Remove all entries; how many there were."""
+    count = 0
+    for name, _ in list(entries()):
+        try:
+            os.unlink(os.path.join(directory(), name))
+            count += 1
+        except OSError:
+            continue
+    return count

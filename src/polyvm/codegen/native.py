@@ -1,0 +1,66 @@
+"""LLVM text to object code: the only module that imports llvmlite, and only when something must be compiled."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+from polyvm.errors import EngineError
+
+
+@lru_cache(maxsize=1)
+def _initialise() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def host_cpu() -> str:
+    """LLVM's name and feature string of the host CPU; part of every cache key."""
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+
+
+def _machine(level: int) -> llvm.TargetMachine:
+    _initialise()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=level,
+        reloc="pic",
+        codemodel="small",
+    )
+
+
+def _parse(text: str) -> llvm.ModuleRef:
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise EngineError(f"LLVM refuses generated code: {error}") from None
+    return module
+
+
+def _optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine, level: int) -> None:
+    if level == 0:
+        return
+    tuning = llvm.create_pipeline_tuning_options(speed_level=level)
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+
+
+def compile_object(text: str, level: int = 2) -> bytes:
+    """A relocatable ELF object from LLVM `text`, optimised at `level` (0 to 3)."""
+    machine = _machine(level)
+    module = _parse(text)
+    _optimise(module, machine, level)
+    data: bytes = machine.emit_object(module)
+    return data
+
+
+def compile_views(text: str, level: int = 2) -> tuple[str, str]:
+    """Optimised LLVM text and assembly of `text`, for people to read."""
+    machine = _machine(level)
+    module = _parse(text)
+    _optimise(module, machine, level)
+    return str(module), machine.emit_assembly(module)

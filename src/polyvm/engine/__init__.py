@@ -1,0 +1,9 @@
+"""Staging, decoding, dispatch: guest code run by native code."""
+
+from __future__ import annotations
+
+from polyvm.engine.core import Core, coverage_bit
+from polyvm.engine.dump import dump
+from polyvm.engine.statistics import Statistics
+
+__all__ = ["Core", "Statistics", "coverage_bit", "dump"]

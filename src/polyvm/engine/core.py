@@ -1,0 +1,337 @@
+"""`Core`: one guest CPU run by the interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import TYPE_CHECKING
+
+from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
+from polyvm.engine.interpreter import load
+from polyvm.engine.layout import (
+    ARENA_BYTES,
+    BLOCK_BYTES,
+    BLOCK_COUNT,
+    BLOCK_HEADER,
+    BLOCK_N,
+    BLOCK_NEXT,
+    BLOCK_PC,
+    BUCKET_BITS,
+    DEFAULT_MXCSR,
+    RM_TABLE_NEAREST,
+)
+from polyvm.engine.statistics import Statistics
+from polyvm.errors import MemoryFault
+from polyvm.isa import get as get_isa
+from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from polyvm.mem import Arena
+
+_UNLIMITED = (1 << 63) - 1
+_M64 = (1 << 64) - 1
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+_RW = mmap.PROT_READ | mmap.PROT_WRITE
+# IR flag bit ↔ MXCSR bit.
+_FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
+_ROUND_CONTROL = (0, 3, 1, 2)
+
+
+def coverage_bit(pc: int, size: int) -> int:
+    """The bit of a coverage map of `size` bits (a power of two) that the block at `pc` sets."""
+    return ((pc * 0x9E3779B97F4A7C15 & _M64) >> 32) & (size - 1)
+
+
+class Core:
+    """One guest CPU over guest memory `arena`.
+
+    `run` lets it go; registers can be read and written while it does not run. One host thread at a time may call `run`;
+    `request_stop` may be called from any. `x` is the integer register file as an array of unsigned 64-bit values.
+    """
+
+    def __init__(self, isa_name: str, arena: Arena) -> None:
+        self.isa_name = isa_name
+        self.isa = get_isa(isa_name)
+        self._native = load(isa_name)
+        record = self._native.record
+        self._record = record
+        self._size = -(-record.size // 4096) * 4096
+        self._cpu = host_mmap(0, self._size, _RW, _PRIVATE, -1, 0)
+        self._buckets = host_mmap(0, 8 << BUCKET_BITS, _RW, _PRIVATE, -1, 0)
+        self._code = host_mmap(0, ARENA_BYTES, _RW, _PRIVATE, -1, 0)
+        self._fields = {
+            name: ctypes.c_int64.from_address(self._cpu + offset) for name, offset in record.fields.items()
+        }
+        self._code_field = self._fields["code"]
+        self._limit = self._fields["limit"]
+        self._pc = ctypes.c_uint64.from_address(self._cpu + record.layout["pc"].offset)
+        self.stop_word = self._cpu + record["stop"]
+        self._stop = ctypes.c_uint32.from_address(self.stop_word)
+        self._run = self._native.run
+        self.address = self._cpu
+        self._files = {
+            slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
+            for slot in record.layout.slots.values()
+        }
+        self.x = self._files["x"]
+        self._hook_tables: list[object] = []
+        self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
+        self.exits: dict[int, int] = {}
+        self._set("buckets", self._buckets)
+        self._set("arena_start", self._code)
+        self._set("mxcsr", DEFAULT_MXCSR)
+        self._set("rm_table", RM_TABLE_NEAREST)
+        for name in ("hook_skip", "watch_skip"):
+            self._set(name, -1)
+        self.arena = arena
+        self._attach(arena)
+
+    # -- set-up -----------------------------------------------------------------------------------------------
+
+    def _attach(self, arena: Arena) -> None:
+        self.arena = arena
+        self._set("mem", arena.base)
+        self._set("attr", arena.attributes)
+        self._set("epoch_ptr", arena.epoch)
+        self.flush()
+        self._set("flushes", 0)
+
+    def _set(self, field: str, value: int) -> None:
+        self._fields[field].value = value
+
+    def _get(self, field: str) -> int:
+        return self._fields[field].value
+
+    def reset(self, arena: Arena | None = None) -> None:
+        """All registers zero, floating point as at power-on, no decoded code; perhaps on other memory."""
+        ctypes.memset(self._cpu, 0, self._record.layout.size)
+        self._set("mxcsr", DEFAULT_MXCSR)
+        self._set("frm", 0)
+        self._set("rm_table", RM_TABLE_NEAREST)
+        self._attach(arena if arena is not None else self.arena)
+
+    def clone(self) -> Core:
+        """Another core on the same memory whose registers start as copies of these."""
+        other = Core(self.isa_name, self.arena)
+        ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
+        for name in ("mxcsr", "frm", "rm_table"):
+            other._set(name, self._get(name))
+        return other
+
+    def close(self) -> None:
+        """Give its memory back; the core cannot be used after."""
+        if self._cpu:
+            host_munmap(self._cpu, self._size)
+            host_munmap(self._buckets, 8 << BUCKET_BITS)
+            host_munmap(self._code, ARENA_BYTES)
+            self._cpu = 0
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def run(self, max_instructions: int | None = None) -> int:
+        """Execute until something happens; the exit code says what (`polyvm.vcpu.exits`).
+
+        `max_instructions` bounds the run exactly. What `exits.EVAL` asks for is done here and never seen outside.
+        """
+        if max_instructions is None:
+            self._limit.value = _UNLIMITED
+        else:
+            self._limit.value = max(0, max_instructions)
+        while True:
+            code = self._run(self._cpu)
+            counts = self.exits
+            counts[code] = counts.get(code, 0) + 1
+            if code == exits.SYSCALL:
+                return code
+            if code == exits.HOOK:
+                self._set("hook_skip", self._pc.value)
+                return code
+            if code == exits.WATCH:
+                self._set("watch_skip", self._fields["arg0"].value)
+                return code
+            if code != exits.EVAL:
+                return code
+            code = self._evaluate()
+            if code != exits.NONE:
+                counts[code] = counts.get(code, 0) + 1
+                return code
+
+    def _evaluate(self) -> int:
+        """Let the evaluator do the instruction at the pc; exits.NONE, or the exit that it ends in."""
+        from polyvm.engine.evaluate import evaluate_instruction
+
+        return evaluate_instruction(self)
+
+    def request_stop(self) -> None:
+        """Make `run`, now or at its next call, return `exits.STOPPED` soon; callable from any thread."""
+        self._stop.value = 1
+
+    def clear_stop(self) -> None:
+        """Withdraw a stop request."""
+        self._stop.value = 0
+
+    def flush(self) -> None:
+        """Forget all decoded code."""
+        self._native.flush(self._cpu)
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    @property
+    def pc(self) -> int:
+        """Address of the next instruction."""
+        return self._pc.value
+
+    @pc.setter
+    def pc(self, value: int) -> None:
+        self._pc.value = value & _M64
+
+    def get(self, file: str, index: int = 0) -> int:
+        """Register `index` of register file `file`, unsigned."""
+        return self._files[file][index]
+
+    def set(self, file: str, index: int, value: int) -> None:
+        """Write register `index` of register file `file`."""
+        self._files[file][index] = value & _M64
+
+    @property
+    def fp_flags(self) -> int:
+        """Accrued floating-point exceptions, as the IR numbers them."""
+        host = self._get("mxcsr")
+        return sum(flag for flag, bit in _FLAG_BITS if host >> bit & 1)
+
+    @fp_flags.setter
+    def fp_flags(self, flags: int) -> None:
+        host = sum(1 << bit for flag, bit in _FLAG_BITS if flags & flag)
+        self._set("mxcsr", self._get("mxcsr") & ~0x3F | host)
+
+    @property
+    def fp_rm(self) -> int:
+        """The rounding mode as the guest wrote it."""
+        return self._get("frm") & 0xFFFFFFFF
+
+    @fp_rm.setter
+    def fp_rm(self, mode: int) -> None:
+        self._set("frm", mode)
+        if mode < 4:
+            self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode] << 13)
+            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
+        else:
+            self._set("rm_table", 0x0101_0101_0101_0101)
+
+    @property
+    def fcsr(self) -> int:
+        """riscv64: rounding mode and accrued exceptions as the guest's fcsr has them."""
+        return self.fp_rm << 5 | self.fp_flags
+
+    @fcsr.setter
+    def fcsr(self, value: int) -> None:
+        self.fp_flags = value & 31
+        self.fp_rm = value >> 5 & 7
+
+    @property
+    def exit_address(self) -> int:
+        """FAULT, WATCH: the address concerned."""
+        return self._get("arg0") & _M64
+
+    @property
+    def exit_access(self) -> int:
+        """FAULT, WATCH: what kind of access (`exits.READ`, `WRITE`, `EXECUTE`)."""
+        return self._get("arg1")
+
+    @property
+    def exit_size(self) -> int:
+        """FAULT, WATCH: bytes accessed."""
+        return self._get("arg2")
+
+    @property
+    def hook_kind(self) -> int:
+        """HOOK: 1 for an instruction, 2 for a block."""
+        return self._get("hook_kind")
+
+    @property
+    def insn_length(self) -> int:
+        """Bytes of the instruction at the pc; 0 if it cannot be read."""
+        try:
+            return self.isa.length(int.from_bytes(self.arena.read(self.pc, 2), "little"))
+        except MemoryFault:
+            return 0
+
+    def host_fault_record(self) -> tuple[int, int, int, int, int]:
+        """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of
+        the code, where to send the thread, and the addresses of the stack pointer to restore and of the word that
+        takes the faulting host address. The CPU record is in the first register of preserve_nonecc (r12)."""
+        native, record = self._native.object, self._record
+        return (
+            native.start,
+            native.end,
+            native.symbols["host_fault"],
+            self._cpu + record["host_sp"],
+            self._cpu + record["arg0"],
+        )
+
+    # -- hooks ------------------------------------------------------------------------------------------------
+
+    def set_hooks(
+        self, instructions: Iterable[tuple[int, int]] = (), blocks: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        """Leave with `exits.HOOK` before instructions, and before blocks that start, in these [begin, end) ranges."""
+        self._hook_tables = []
+        for name, ranges in (("insn_hooks", list(instructions)), ("block_hooks", list(blocks))):
+            flat = [word for begin, end in ranges for word in (begin & _M64, (end - 1) & _M64)]
+            table = (ctypes.c_uint64 * max(1, len(flat)))(*flat)
+            self._hook_tables.append(table)
+            self._set(name, ctypes.addressof(table))
+            self._set(name[:-1] + "_count", len(ranges))
+        self.flush()
+
+    def enable_coverage(self, bits: int = 16) -> memoryview:
+        """A map of 2**bits bits in which each executed block sets one (`coverage_bit`)."""
+        size = 1 << bits
+        self._coverage = (ctypes.c_uint8 * (size // 8))()
+        self._set("coverage", ctypes.addressof(self._coverage))
+        self._set("coverage_mask", size - 1)
+        self.flush()
+        return memoryview(self._coverage).cast("B")
+
+    def disable_coverage(self) -> None:
+        """Stop recording coverage."""
+        self._set("coverage", 0)
+        self._coverage = None
+        self.flush()
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Address, number of instructions and entry count of each block decoded since the last flush."""
+        for bucket in (ctypes.c_uint64 * (1 << BUCKET_BITS)).from_address(self._buckets):
+            block = bucket
+            while block:
+                words = (ctypes.c_uint64 * (BLOCK_HEADER // 8)).from_address(block)
+                yield words[BLOCK_PC // 8], words[BLOCK_N // 8], words[BLOCK_COUNT // 8]
+                block = words[BLOCK_NEXT // 8]
+
+    # -- statistics -------------------------------------------------------------------------------------------
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions executed so far, exactly."""
+        return self._get("executed")
+
+    @instructions.setter
+    def instructions(self, value: int) -> None:
+        self._set("executed", value)
+
+    def statistics(self) -> Statistics:
+        """Counters since the core was made."""
+        return Statistics(
+            instructions=self._get("executed"),
+            blocks=self._get("blocks"),
+            decoded=self._get("decoded"),
+            invalidations=self._get("flushes"),
+            links=self._get("links"),
+            lookups=self._get("lookups"),
+            exits={exits.NAMES[code]: count for code, count in sorted(self.exits.items())},
+        )
+
+
+__all__ = ["BLOCK_BYTES", "Core", "coverage_bit"]

@@ -1,0 +1,83 @@
+"""What the engine makes of guest code, for people to read: ``--dump=decode,ir,llvm,asm``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.errors import UsageError
+
+if TYPE_CHECKING:
+    from polyvm.isa import Decoded, Isa
+
+KINDS = ("decode", "ir", "llvm", "asm")
+
+
+def dump(kind: str, isa_name: str, code: bytes, address: int) -> str:
+    """`code`, guest bytes at `address`, as stage `kind` of the engine sees them.
+
+    ``decode``  the slots: handler and operands of each instruction
+    ``ir``      the IR of each instruction with its operands known
+    ``llvm``    the optimised LLVM text of each handler that the code uses
+    ``asm``     the same as host assembly
+    """
+    from polyvm.isa import get
+
+    if kind not in KINDS:
+        raise UsageError(f"cannot dump {kind!r}: choose from {', '.join(KINDS)}")
+    isa = get(isa_name)
+    lines: list[str] = []
+    used: list[str] = []
+    for pc, word, decoded in _instructions(isa, code, address):
+        text = isa.disassemble(word, pc)
+        if kind == "decode":
+            operands = ""
+            if decoded is not None:
+                operands = " ".join(f"{name}={value}" for name, value in decoded.operands.items())
+            lines.append(f"{pc:#x}: {text:<40} {decoded.insn.name if decoded else 'illegal'} {operands}".rstrip())
+        elif decoded is not None and kind == "ir":
+            lines += [f"# {pc:#x}: {text}", _ir(isa, decoded)]
+        elif decoded is not None and decoded.insn.name not in used:
+            used.append(decoded.insn.name)
+    if kind in ("llvm", "asm"):
+        lines += _native(isa, used, kind)
+    return "\n".join(lines)
+
+
+def _instructions(isa: Isa, code: bytes, address: int) -> list[tuple[int, int, Decoded | None]]:
+    found: list[tuple[int, int, Decoded | None]] = []
+    offset = 0
+    while offset + 2 <= len(code):
+        length = isa.length(int.from_bytes(code[offset : offset + 2], "little"))
+        raw = code[offset : offset + length]
+        if len(raw) < length:
+            break
+        word = int.from_bytes(raw, "little")
+        found.append((address + offset, word, isa.decode(word)))
+        offset += length
+    return found
+
+
+def _ir(isa: Isa, decoded: Decoded) -> str:
+    from polyvm.ir.text import print_region
+
+    b = isa.builder()
+    decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
+    return print_region(b.body)
+
+
+def _native(isa: Isa, names: list[str], kind: str) -> list[str]:
+    from polyvm.codegen.native import compile_views
+    from polyvm.engine.interpreter import build, symbol
+
+    llvm, assembly = compile_views(build(isa).text())
+    found: list[str] = []
+    for name in names:
+        handler = f"h_{symbol(name)}"
+        if kind == "llvm":
+            start = llvm.find(f" @{handler}(")
+            start = llvm.rfind("define", 0, start)
+            found.append(llvm[start : llvm.find("\n}\n", start) + 2])
+        else:
+            start = assembly.find(f"\n{handler}:") + 1
+            found.append(assembly[start : assembly.find("\t.size", start)].rstrip())
+    return found

@@ -1,0 +1,83 @@
+"""One guest instruction by the evaluator: for what the host's hardware cannot do exactly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.errors import MemoryFault
+from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from polyvm.engine.core import Core
+
+_M64 = (1 << 64) - 1
+
+
+class CoreMachine:
+    """A core as the evaluator's machine."""
+
+    def __init__(self, core: Core, length: int) -> None:
+        self.core = core
+        self.pc = core.pc
+        self.next_pc = (core.pc + length) & _M64
+        self.instret = core.instructions
+        self.ticks = 0
+
+    def get(self, slot: str, index: int) -> int:
+        """A register."""
+        return self.core.get(slot, index)
+
+    def set(self, slot: str, index: int, value: int) -> None:
+        """Write a register."""
+        self.core.set(slot, index, value)
+
+    def load(self, address: int, size: int) -> int:
+        """Guest memory."""
+        return int.from_bytes(self.core.arena.read(address, size), "little")
+
+    def store(self, address: int, size: int, value: int) -> None:
+        """Write guest memory."""
+        self.core.arena.write(address, value.to_bytes(size, "little"))
+
+    @property
+    def fp_flags(self) -> int:
+        """Accrued exceptions."""
+        return self.core.fp_flags
+
+    @fp_flags.setter
+    def fp_flags(self, value: int) -> None:
+        self.core.fp_flags = value
+
+    @property
+    def fp_rm(self) -> int:
+        """The rounding mode as it was written."""
+        return self.core.fp_rm
+
+    @fp_rm.setter
+    def fp_rm(self, value: int) -> None:
+        self.core.fp_rm = value
+
+
+def evaluate_instruction(core: Core) -> int:
+    """Do the instruction at the core's pc; exits.NONE, or the exit that it ends in.
+
+    The native side has counted the instruction already.
+    """
+    from polyvm.codegen.evaluator import evaluate
+
+    try:
+        word = int.from_bytes(core.arena.read(core.pc, 4), "little")
+    except MemoryFault:
+        word = int.from_bytes(core.arena.read(core.pc, 2), "little")
+    decoded = core.isa.decode(word)
+    if decoded is None:
+        return exits.ILLEGAL
+    machine = CoreMachine(core, decoded.length)
+    b = core.isa.builder()
+    operands = {o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands}
+    decoded.insn.body(b, **operands)
+    outcome = evaluate(b.body, machine, {})
+    if outcome.code is not None:
+        return outcome.code
+    core.pc = outcome.next_pc if outcome.next_pc is not None else machine.next_pc
+    return exits.NONE

@@ -1,0 +1,253 @@
+"""The interpreter of one instruction set, as one object file: handlers, decoder, runtime, tables.
+
+`build(isa)` stages every instruction body; `load(name)` gives the native functions, from the disk cache where it can: then
+neither LLVM nor the instruction bodies are imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import polyvm
+from polyvm.codegen import cache
+from polyvm.codegen.objects import LoadedObject
+from polyvm.engine.layout import FUSION_COLUMNS, SLOT_SIZE, CpuRecord
+from polyvm.errors import UnsupportedError
+from polyvm.isa import get as get_isa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polyvm.codegen.llvm_module import ModuleText
+    from polyvm.engine.decoder import Form
+    from polyvm.engine.handlers import HandlerEmitter
+    from polyvm.ir import Region, Value
+    from polyvm.isa import Insn, Isa
+
+# Floating-point operations that take a fixed rounding mode as cheaply as the environment's.
+_FIXED_MODE_OPS = frozenset({"f2si", "f2ui", "frint"})
+_ROUNDED_OPS = frozenset({"fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "f2f", "si2f", "ui2f"})
+_OPTIMISATION = 2
+
+
+class NativeInterpreter:
+    """The native functions of a loaded interpreter."""
+
+    __slots__ = ("flush", "object", "record", "run")
+
+    def __init__(self, loaded: LoadedObject, record: CpuRecord) -> None:
+        self.object = loaded
+        self.record = record
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+        self.run: Callable[[int], int] = prototype(loaded.symbols["run"])
+        self.flush: Callable[[int], int] = prototype(loaded.symbols["flush"])
+
+
+def _stamp() -> str:
+    """Changes whenever a source file that shapes generated code does."""
+    root = os.path.dirname(polyvm.__file__)
+    parts: list[str] = []
+    for package in ("ir", "isa", "codegen", "engine", "vcpu", "mem"):
+        for folder, _, files in os.walk(os.path.join(root, package)):
+            for name in files:
+                if name.endswith(".py"):
+                    status = os.stat(os.path.join(folder, name))
+                    parts.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
+    return ",".join(sorted(parts))
+
+
+def _host_features() -> str:
+    """What the kernel says of the host CPU: cheaper than asking LLVM, and as telling."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            seen = [line for line in file.read(8192).splitlines() if line.startswith(("model name", "flags"))]
+        return "\n".join(seen[:2])
+    except OSError:
+        return platform.processor()
+
+
+def _require_host() -> None:
+    if platform.machine() != "x86_64":
+        raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {platform.machine()}")
+    features = _host_features().split()
+    missing = [name for name in ("fma", "f16c", "sse4_1", "cx16", "pclmulqdq") if features and name not in features]
+    if missing:
+        raise UnsupportedError(f"this CPU lacks {', '.join(missing)}; the software engine needs x86-64-v3")
+
+
+@lru_cache(maxsize=4)
+def load(name: str) -> NativeInterpreter:
+    """The interpreter for guest architecture `name`, from the cache or compiled now."""
+    _require_host()
+    isa = get_isa(name)
+    entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), _host_features(), str(_OPTIMISATION))
+    data = cache.load(entry)
+    if data is None:
+        from polyvm.codegen.native import compile_object
+
+        data = compile_object(build(isa).text(), _OPTIMISATION)
+        cache.store(entry, data)
+    return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout))
+
+
+def build(isa: Isa) -> ModuleText:
+    """The whole interpreter as LLVM text."""
+    from polyvm.codegen.llvm_module import ModuleText
+    from polyvm.engine.decoder import DecoderBuilder, Form
+    from polyvm.engine.runtime import Runtime
+
+    module = ModuleText()
+    record = CpuRecord(isa.layout)
+    runtime = Runtime(module, record)
+    runtime.build()
+    handlers = _Handlers(module, record, isa)
+    forms: dict[str, list[Form]] = {}
+    for insn in isa.instructions:
+        forms[insn.name] = handlers.add(insn)
+    fused = handlers.fuse(isa.fusion)
+    _illegal_handler(module, record)
+    DecoderBuilder(runtime, isa, forms, len(handlers.all)).build()
+    _table(module, "form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
+    _table(module, "form_terminates", "i8", [str(int(form.terminates)) for form in handlers.all] + ["1"])
+    _fusion_tables(module, handlers.all, fused)
+    return module
+
+
+def _table(module: ModuleText, name: str, type_: str, entries: list[str]) -> None:
+    text = ", ".join(f"{type_} {entry}" for entry in entries)
+    module.add(f"@{name} = internal constant [{len(entries)} x {type_}] [{text}]")
+
+
+def _fusion_tables(module: ModuleText, forms: list[Form], fused: list[tuple[Form, Form, str]]) -> None:
+    """Rows for the instructions that can come first, columns for those that can come second; 0 means neither."""
+    rows = {form.index: i + 1 for i, form in enumerate(dict.fromkeys(first for first, _, _ in fused))}
+    columns = {form.index: i + 1 for i, form in enumerate(dict.fromkeys(second for _, second, _ in fused))}
+    _table(module, "fusion_row", "i8", [str(rows.get(i, 0)) for i in range(len(forms) + 1)])
+    _table(module, "fusion_column", "i8", [str(columns.get(i, 0)) for i in range(len(forms) + 1)])
+    cells = ["null"] * ((len(rows) + 1) * FUSION_COLUMNS)
+    for first, second, name in fused:
+        cells[rows[first.index] * FUSION_COLUMNS + columns[second.index]] = f"@{name}"
+    _table(module, "fusion", "ptr", cells)
+
+
+def _illegal_handler(module: ModuleText, record: CpuRecord) -> None:
+    from polyvm.engine.handlers import HandlerEmitter
+    from polyvm.ir import Builder
+    from polyvm.vcpu import exits
+
+    b = Builder(record.layout)
+    b.exit(exits.ILLEGAL)
+    emitter = HandlerEmitter(module, "h_illegal", record, None, terminates=True)
+    emitter.region(b.body)
+    emitter.finish()
+
+
+def symbol(name: str) -> str:
+    """An instruction's name as part of an LLVM name."""
+    return name.replace(".", "_").replace(" ", "_")
+
+
+class _Handlers:
+    """Stages instruction bodies as handlers."""
+
+    def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa) -> None:
+        self.module = module
+        self.record = record
+        self.isa = isa
+        self.all: list[Form] = []
+        self._has_slow: set[str] = set()
+
+    def add(self, insn: Insn) -> list[Form]:
+        """The forms of `insn`, most special first."""
+        from polyvm.engine.decoder import Form
+
+        forms: list[Form] = []
+        staged = stage(self.isa, insn, {}, fast=True)
+        if any(o.name == "rm" for o in insn.operands) and staged.ops & _FIXED_MODE_OPS and not staged.ops & _ROUNDED_OPS:
+            # Conversions to integers nearly always bring "towards zero" with them.
+            forms.append(Form(f"{symbol(insn.name)}_rtz", len(self.all), insn, staged.terminates, {"rm": 1}))
+            self.all.append(forms[-1])
+        forms.append(Form(symbol(insn.name), len(self.all), insn, staged.terminates, {}))
+        self.all.append(forms[-1])
+        for form in forms:
+            name = f"h_{form.name}"
+            if self._emit(form, name, f"{name}_slow").bailed:
+                self._emit(form, f"{name}_slow", None)
+        return forms
+
+    def _emit(self, form: Form, name: str, slow: str | None) -> HandlerEmitter:
+        from polyvm.engine.handlers import HandlerEmitter, operand_places
+
+        staged = stage(self.isa, form.insn, form.fixed, fast=slow is not None)
+        emitter = HandlerEmitter(self.module, name, self.record, slow, terminates=form.terminates)
+        emitter.load_operands(staged.operands, operand_places(form.insn))
+        emitter.region(staged.region)
+        emitter.finish()
+        return emitter
+
+    def fuse(self, pairs: list[tuple[str, str]]) -> list[tuple[Form, Form, str]]:
+        """Handlers for pairs of instructions that often follow each other: half the dispatch."""
+        from polyvm.engine.handlers import HandlerEmitter, operand_places
+
+        general = {form.insn.name: form for form in self.all if not form.fixed}
+        fused: list[tuple[Form, Form, str]] = []
+        for first_name, second_name in pairs:
+            first, second = general[first_name], general[second_name]
+            name = f"h2_{first.name}__{second.name}"
+            emitter = HandlerEmitter(
+                self.module, name, self.record, f"h_{first.name}_slow", terminates=first.terminates
+            )
+            one = stage(self.isa, first.insn, {}, fast=True)
+            two = stage(self.isa, second.insn, {}, fast=True)
+            emitter.load_operands(one.operands, operand_places(first.insn))
+            emitter.load_operands(two.operands, operand_places(second.insn), SLOT_SIZE)
+            emitter.region(one.region)
+            emitter.second(f"h_{second.name}_slow", terminates=second.terminates)
+            emitter.region(two.region)
+            emitter.finish()
+            fused.append((first, second, name))
+        return fused
+
+
+class Staged(NamedTuple):
+    """A body over unknown operands: its IR, the operations in it, whether it ends a block, its operand nodes."""
+
+    region: Region
+    ops: set[str]
+    terminates: bool
+    operands: list[Value]
+
+
+def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:
+    """The body of `insn` as IR over unknown operands, except those in `fixed`."""
+    b = isa.builder()
+    b.fast = fast
+    operands: dict[str, Value] = {}
+    unknown: list[Value] = []
+    for operand in insn.operands:
+        if operand.name in fixed:
+            operands[operand.name] = b.const(operand.type, fixed[operand.name])
+        else:
+            node = b.emit("operand", operand.type, name=operand.name)
+            operands[operand.name] = node
+            unknown.append(node)
+    insn.body(b, **operands)
+    ops: set[str] = set()
+    _collect(b.body, ops)
+    last = b.body.ops[-1].op if b.body.ops else ""
+    terminates = bool(ops & {"jump", "branch", "indirect"}) or last == "exit"
+    return Staged(b.body, ops, terminates, unknown)
+
+
+def _collect(region: Region, ops: set[str]) -> None:
+    for value in region.ops:
+        ops.add(value.op)
+        if value.op == "if":
+            _collect(value.attrs["then"], ops)
+            _collect(value.attrs["else"], ops)
+        elif value.op == "loop":
+            _collect(value.attrs["body"], ops)

@@ -1,0 +1,83 @@
+"""Memory layouts that generated code and Python share: the CPU record, blocks and slots.
+
+CPU record: the guest's registers as its StateLayout says, then the fields below (8 bytes each), then the jump cache.
+
+Block: a 64-byte header, then slots of 16 bytes.
+
+    +0   pc       address of the first instruction
+    +8   end      address after the last one
+    +16  n        instructions in it (u32)
+    +24  count    how often it was entered
+    +32  taken    block that the last instruction jumps to, or 0 while it is not known
+    +40  fall     block at `end`, the same
+    +48  next     next block in the same hash bucket
+
+Slot: what one instruction's handler needs.
+
+    +0   handler  address of the native code
+    +8   imm      immediate, signed, 32 bits; where there is none, four more register bytes
+    +12  r0 r1 r2 register operands, a byte each; r0 = 0xff marks a slot that is no guest instruction
+    +15  off      distance from the block's pc in units of 2 bytes
+"""
+
+from __future__ import annotations
+
+from polyvm.ir.state import StateLayout
+
+BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
+BLOCK_HEADER = 64
+SLOT_SIZE = 16
+SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
+PSEUDO = 0xFF
+MAX_BLOCK = 64
+FUSION_COLUMNS = 128  # at most 127 instructions can be the second of a fused pair
+BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
+
+ARENA_BYTES = 1 << 26
+BUCKET_BITS = 15
+JUMP_CACHE_BITS = 12
+SLICE = 1 << 20  # instructions between looks at the stop word and the code epoch
+
+FIELDS = (
+    # the exit record
+    "code", "arg0", "arg1", "arg2",
+    # instruction counting
+    "budget", "granted", "limit", "executed",
+    # requests from other threads; the low 32 bits are the stop word
+    "stop",
+    # guest memory
+    "mem", "attr", "epoch_ptr", "epoch",
+    # decoded code
+    "arena", "arena_start", "arena_end", "buckets", "link_to", "link_sink",
+    # statistics
+    "blocks", "decoded", "flushes", "links", "lookups",
+    # hooks
+    "hook_skip", "hook_kind", "insn_hooks", "insn_hook_count", "block_hooks", "block_hook_count",
+    "coverage", "coverage_mask", "watch_skip",
+    # where the host's stack pointer was when the chain of tail calls was entered
+    "host_sp",
+    # floating point
+    "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
+)  # fmt: skip
+
+
+class CpuRecord:
+    """Offsets in the CPU record of one guest architecture."""
+
+    __slots__ = ("fields", "jump_cache", "layout", "size")
+
+    def __init__(self, layout: StateLayout) -> None:
+        self.layout = layout
+        start = -(-layout.size // 64) * 64
+        self.fields = {name: start + 8 * i for i, name in enumerate(FIELDS)}
+        self.jump_cache = -(-(start + 8 * len(FIELDS)) // 64) * 64
+        self.size = self.jump_cache + (16 << JUMP_CACHE_BITS)
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields[name]
+
+
+# How the rounding-mode table marks modes that the host's control register is not set to: byte m is 0 if arithmetic
+# with mode operand m may go ahead (m = 7 is the environment's mode).
+RM_TABLE_NEAREST = 0x0001_0101_0101_0100
+DEFAULT_MXCSR = 0x1F80

@@ -1,0 +1,33 @@
+"""What a core has done, as an immutable record."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Statistics(NamedTuple):
+    """Counters of one core, or of several added up.
+
+    `instructions`   guest instructions executed
+    `blocks`         blocks decoded, `decoded` instructions in them
+    `invalidations`  times that decoded code was dropped
+    `links`          jumps between blocks that were chained
+    `lookups`        jumps that had to search for their block
+    `exits`          returns to Python by reason
+    """
+
+    instructions: int = 0
+    blocks: int = 0
+    decoded: int = 0
+    invalidations: int = 0
+    links: int = 0
+    lookups: int = 0
+    exits: dict[str, int] = {}
+
+    def __add__(self, other: object) -> Statistics:
+        if not isinstance(other, Statistics):
+            return NotImplemented
+        reasons = dict(self.exits)
+        for name, count in other.exits.items():
+            reasons[name] = reasons.get(name, 0) + count
+        return Statistics(*(a + b for a, b in zip(self[:-1], other[:-1], strict=True)), exits=reasons)

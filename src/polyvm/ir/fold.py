@@ -1,0 +1,110 @@
+"""Integer operations on constants: the one definition that the builder folds with and the evaluator runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from polyvm.errors import EvaluationError
+from polyvm.ir.types import Type
+
+
+def _nonzero(b: int) -> int:
+    if b == 0:
+        raise EvaluationError("division by zero is undefined in the IR; guard it with select")
+    return b
+
+
+def _sdiv(t: Type, a: int, b: int) -> int:
+    x, y = t.signed(a), _nonzero(t.signed(b))
+    q = abs(x) // abs(y)
+    q = -q if (x < 0) != (y < 0) else q
+    if q >> (t.bits - 1) not in (0, -1):
+        raise EvaluationError("signed division overflows, which is undefined in the IR")
+    return q
+
+
+def _srem(t: Type, a: int, b: int) -> int:
+    return t.signed(a) - t.signed(b) * _sdiv(t, a, b)
+
+
+def _amount(t: Type, b: int) -> int:
+    if b >= t.bits:
+        raise EvaluationError(f"shift of {t} by {b} is undefined in the IR; mask the amount")
+    return b
+
+
+def _clmul(a: int, b: int) -> int:
+    r = 0
+    while b:
+        low = b & -b
+        r ^= a * low
+        b ^= low
+    return r
+
+
+def _bswap(t: Type, a: int) -> int:
+    return int.from_bytes(a.to_bytes(t.bits // 8, "little"), "big")
+
+
+def _rotl(t: Type, a: int, n: int) -> int:
+    n %= t.bits
+    return (a << n) | (a >> (t.bits - n))
+
+
+BINARY: dict[str, Callable[[Type, int, int], int]] = {
+    "add": lambda t, a, b: a + b,
+    "sub": lambda t, a, b: a - b,
+    "mul": lambda t, a, b: a * b,
+    "udiv": lambda t, a, b: a // _nonzero(b),
+    "sdiv": _sdiv,
+    "urem": lambda t, a, b: a % _nonzero(b),
+    "srem": _srem,
+    "and": lambda t, a, b: a & b,
+    "or": lambda t, a, b: a | b,
+    "xor": lambda t, a, b: a ^ b,
+    "shl": lambda t, a, b: a << _amount(t, b),
+    "lshr": lambda t, a, b: a >> _amount(t, b),
+    "ashr": lambda t, a, b: t.signed(a) >> _amount(t, b),
+    "rotl": _rotl,
+    "rotr": lambda t, a, b: _rotl(t, a, -b),
+    "clmul": lambda t, a, b: _clmul(a, b),
+    "clmulh": lambda t, a, b: _clmul(a, b) >> t.bits,
+}
+
+UNARY: dict[str, Callable[[Type, int], int]] = {
+    "clz": lambda t, a: t.bits - a.bit_length(),
+    "ctz": lambda t, a: (a & -a).bit_length() - 1 if a else t.bits,
+    "popcount": lambda t, a: a.bit_count(),
+    "bswap": _bswap,
+    "bitreverse": lambda t, a: int(format(a, f"0{t.bits}b")[::-1], 2),
+}
+
+COMPARE: dict[str, Callable[[Type, int, int], bool]] = {
+    "eq": lambda t, a, b: a == b,
+    "ne": lambda t, a, b: a != b,
+    "ult": lambda t, a, b: a < b,
+    "ule": lambda t, a, b: a <= b,
+    "slt": lambda t, a, b: t.signed(a) < t.signed(b),
+    "sle": lambda t, a, b: t.signed(a) <= t.signed(b),
+}
+
+
+def fold(op: str, type_: Type, arg_type: Type, args: list[int]) -> int | None:
+    """The bits of scalar operation `op` on constants, or None if `op` is not an integer operation.
+
+    `type_` is the result's type, `arg_type` the first argument's. Raises EvaluationError where the IR leaves the
+    result undefined.
+    """
+    if (binary := BINARY.get(op)) is not None:
+        return binary(arg_type, args[0], args[1]) & type_.mask
+    if (compare := COMPARE.get(op)) is not None:
+        return int(compare(arg_type, args[0], args[1]))
+    if (unary := UNARY.get(op)) is not None:
+        return unary(arg_type, args[0]) & type_.mask
+    if op == "select":
+        return args[1] if args[0] else args[2]
+    if op in ("zext", "trunc", "bitcast"):
+        return args[0] & type_.mask
+    if op == "sext":
+        return arg_type.signed(args[0]) & type_.mask
+    return None

@@ -1,0 +1,57 @@
+"""Host memory calls by address (mmap(2), munmap(2), mremap(2) of the C library)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+_munmap = _libc.munmap
+_munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_mprotect = _libc.mprotect
+_mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_mremap = _libc.mremap
+_mremap.restype = ctypes.c_void_p
+_mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+
+MAP_FIXED = 0x10
+MAP_NORESERVE = 0x4000
+_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_FAILED = (1 << 64) - 1
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def host_mmap(address: int, length: int, protection: int, flags: int, fd: int, offset: int) -> int:
+    """mmap(2); raises OSError."""
+    result: int | None = _mmap(address, length, protection, flags, fd, offset)
+    if result is None or result == _FAILED:
+        raise _error("mmap")
+    return result
+
+
+def host_munmap(address: int, length: int) -> None:
+    """munmap(2); raises OSError."""
+    if _munmap(address, length):
+        raise _error("munmap")
+
+
+def host_mprotect(address: int, length: int, protection: int) -> None:
+    """mprotect(2); raises OSError."""
+    if _mprotect(address, length, protection):
+        raise _error("mprotect")
+
+
+def host_mremap(address: int, old: int, new: int, target: int | None) -> int:
+    """mremap(2), in place or to the fixed address `target`; raises OSError."""
+    flags = 0 if target is None else _MREMAP_MAYMOVE | _MREMAP_FIXED
+    result: int | None = _mremap(address, old, new, flags, target)
+    if result is None or result == _FAILED:
+        raise _error("mremap")
+    return result
