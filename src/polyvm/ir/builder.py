@@ -13,7 +13,7 @@ from polyvm.ir.types import I1, I8, I32, I64, Type
 from polyvm.ir.value import Region, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from polyvm.ir.state import StateLayout
 
@@ -137,7 +137,7 @@ class Builder:
     # -- control inside a body --------------------------------------------------------------------------------
 
     @contextmanager
-    def _inside(self, region: Region | None) -> Iterator[None]:
+    def _inside(self, region: Region | None) -> Generator[None, None, None]:
         saved = self._region
         self._region = region
         try:

@@ -1,0 +1,117 @@
+"""Instruction sets: what guest instructions look like and what they do.
+
+`get(name)` is the way in. An `Isa` is light: its instructions are imported when something asks for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from polyvm.ir import Builder, StateLayout, Value
+    from polyvm.isa.decode import Decoder
+    from polyvm.isa.disasm import Disassembler
+    from polyvm.isa.insn import Decoded, Encoding, Insn, InstructionSet, OperandSpec
+
+__all__ = ["NAMES", "Decoded", "Encoding", "Insn", "Isa", "OperandSpec", "get"]
+
+NAMES = ("riscv64",)
+
+
+class Isa:
+    """One guest architecture.
+
+    `layout` are its registers, `register_names` their names by file, `extensions` what it implements. A subclass says where the instructions are.
+    """
+
+    name: str
+    layout: StateLayout
+    register_names: Mapping[str, Sequence[str]]
+    extensions: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self._set: InstructionSet | None = None
+        self._decoder: Decoder | None = None
+        self._disassembler: Disassembler | None = None
+
+    def builder(self) -> Builder:
+        """A builder for instruction bodies."""
+        raise NotImplementedError
+
+    def length(self, start: int) -> int:
+        """Bytes of the instruction whose first two bytes are `start`."""
+        raise NotImplementedError
+
+    def load(self) -> InstructionSet:
+        """Import all instructions."""
+        raise NotImplementedError
+
+    @property
+    def fusion(self) -> list[tuple[str, str]]:
+        """Pairs of instructions that follow each other often enough for a handler of their own."""
+        return []
+
+    @property
+    def instruction_set(self) -> InstructionSet:
+        """All instructions and encodings."""
+        if self._set is None:
+            self._set = self.load()
+        return self._set
+
+    @property
+    def instructions(self) -> list[Insn]:
+        """All instructions, in the order of their numbers."""
+        return self.instruction_set.instructions
+
+    @property
+    def encodings(self) -> list[Encoding]:
+        """All encodings."""
+        return self.instruction_set.encodings
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder in Python."""
+        if self._decoder is None:
+            from polyvm.isa.decode import Decoder
+
+            self._decoder = Decoder(self.encodings)
+        return self._decoder
+
+    def decode(self, word: int) -> Decoded | None:
+        """The instruction that starts with the bytes of `word`, least significant first; None if there is none."""
+        return self.decoder.decode(word)
+
+    def disassemble(self, word: int, pc: int = 0) -> str:
+        """The instruction as assembly text, as binutils would write it."""
+        if self._disassembler is None:
+            from polyvm.isa.disasm import Disassembler
+
+            self._disassembler = Disassembler(self.instruction_set, self.decoder)
+        return self._disassembler.text(word, pc, self.length(word & 0xFFFF))
+
+    def emit_decode(
+        self, b: Builder, word: Value, leaf: Callable[[Encoding, dict[str, Value]], None], illegal: Callable[[], None]
+    ) -> None:
+        """Build the decoder: `leaf` builds what happens for an instruction with these operands, `illegal` the rest."""
+        from polyvm.isa.decode import emit_tree
+
+        emit_tree(b, self.decoder.tree, word, leaf, illegal)
+
+
+_loaded: dict[str, Isa] = {}
+
+
+def get(name: str) -> Isa:
+    """The guest architecture `name`; raises UnsupportedError."""
+    found = _loaded.get(name)
+    if found is None:
+        if name != "riscv64":
+            raise UnsupportedError(f"there is no guest architecture {name!r}; there is {', '.join(NAMES)}")
+        from polyvm.isa.riscv64 import Riscv64
+
+        found = _loaded[name] = Riscv64()
+    return found

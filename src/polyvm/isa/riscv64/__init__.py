@@ -1,0 +1,57 @@
+"""The riscv64 guest: RV64GC for user programs, with the scalar extensions of the RVA23 profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.isa import Isa
+from polyvm.isa.riscv64.state import F_NAMES, LAYOUT, X_NAMES
+
+if TYPE_CHECKING:
+    from polyvm.isa.insn import InstructionSet
+    from polyvm.isa.riscv64.builder import Rv
+
+# One module for each extension or small family of extensions; floating point before what expands to it.
+MODULES = (
+    "rv_i", "rv_m", "rv_a", "rv_zicsr", "rv_zifencei", "rv_f", "rv_zfa", "rv_zba", "rv_zbb", "rv_zbc", "rv_zbs", "rv_zicond", "rv_zicbo",
+    "rv_zimop", "rv_zacas", "rv_c", "rv_zcd", "rv_zcb",
+)  # fmt: skip
+
+
+class Riscv64(Isa):
+    """64-bit RISC-V."""
+
+    name = "riscv64"
+    layout = LAYOUT
+    register_names = {"x": X_NAMES, "f": F_NAMES}
+    extensions = (
+        "I", "M", "A", "F", "D", "C", "Zicsr", "Zicntr", "Zifencei", "Zihintpause", "Zicond", "Zicbom", "Zicbop", "Zicboz",
+        "Zimop", "Zawrs", "Zacas", "Zabha", "Zfh", "Zfhmin", "Zfa", "Zba", "Zbb", "Zbc", "Zbs", "Zcb", "Zcmop",
+    )  # fmt: skip
+
+    def builder(self) -> Rv:
+        """A builder for instruction bodies."""
+        from polyvm.isa.riscv64.builder import Rv
+
+        return Rv()
+
+    def length(self, start: int) -> int:
+        """Two bytes for a compressed instruction, else four (1.5)."""
+        return 4 if start & 3 == 3 else 2
+
+    @property
+    def fusion(self) -> list[tuple[str, str]]:
+        """Pairs of instructions that follow each other often enough for a handler of their own."""
+        from polyvm.isa.riscv64.fusion import PAIRS
+
+        return PAIRS
+
+    def load(self) -> InstructionSet:
+        """Import all instructions."""
+        from importlib import import_module
+
+        for module in MODULES:
+            import_module(f"polyvm.isa.riscv64.{module}")
+        from polyvm.isa.riscv64.operands import SET
+
+        return SET
