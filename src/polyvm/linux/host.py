@@ -11,7 +11,7 @@ Each guest thread has a record, which the host's GS base points to:
    16   u64  native code: start                24   u64  end                     32  u64  where a fault goes on
    40   u64  address of the stack pointer      48   u64  address of the word that takes the faulting address
    56   u64  safe_syscall: start               64   u64  end                     72  u64  where it gives up
-  128        the signal's siginfo_t, 128 bytes
+    96   u64  address of this record            128  the signal's siginfo_t, 128 bytes
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def assemble_handler() -> bytes:
     a.put("83 ff 07")  # cmp edi, SIGBUS
     a.jump("74", "fault")
     a.label("note")
-    a.put("65 48 8b 04 25 f8 00 00 00")  # mov rax, gs:[248]         the record's own address
+    a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]         the record's own address
     a.put("83 78 08 00")  # cmp dword [rax + 8], 0
     a.jump("75", "done")
     a.put("89 78 0c")  # mov [rax + 12], edi
@@ -114,7 +114,7 @@ def assemble_handler() -> bytes:
     a.label("fault")
     a.put("83 7e 08 00")  # cmp dword [rsi + 8], 0     si_code: sent by somebody?
     a.jump("7e", "note")
-    a.put("65 48 8b 04 25 f8 00 00 00")  # mov rax, gs:[248]
+    a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
     a.jump("72", "die")
@@ -191,7 +191,7 @@ class HostThread:
         self._noted = ctypes.c_uint32.from_address(self.record + 8)
         self._number = ctypes.c_uint32.from_address(self.record + 12)
         safe = functions.address["safe"]
-        words[31] = self.record
+        words[12] = self.record
         words[7], words[8], words[9] = safe + _WINDOW, safe + _WINDOW_END, safe + _WINDOW_OUT
         self.attach(stop_word, faults)
         self._arguments = (ctypes.c_uint64 * 7)()

@@ -35,7 +35,7 @@ setsockopt=208 getsockopt=209 shutdown=210 sendmsg=211 recvmsg=212 readahead=213
 add_key=217 request_key=218 keyctl=219 clone=220 execve=221 mmap=222 fadvise64=223 swapon=224 swapoff=225 mprotect=226
 msync=227 mlock=228 munlock=229 mlockall=230 munlockall=231 mincore=232 madvise=233 remap_file_pages=234 mbind=235
 get_mempolicy=236 set_mempolicy=237 migrate_pages=238 move_pages=239 rt_tgsigqueueinfo=240 perf_event_open=241
-accept4=242 recvmmsg=243 arch_specific_syscall=244 wait4=260 prlimit64=261 fanotify_init=262 fanotify_mark=263
+accept4=242 recvmmsg=243 riscv_hwprobe=258 riscv_flush_icache=259 wait4=260 prlimit64=261 fanotify_init=262 fanotify_mark=263
 name_to_handle_at=264 open_by_handle_at=265 clock_adjtime=266 syncfs=267 setns=268 sendmmsg=269 process_vm_readv=270
 process_vm_writev=271 kcmp=272 finit_module=273 sched_setattr=274 sched_getattr=275 renameat2=276 seccomp=277
 getrandom=278 memfd_create=279 bpf=280 execveat=281 userfaultfd=282 membarrier=283 mlock2=284 copy_file_range=285
@@ -44,7 +44,7 @@ kexec_file_load=294 pidfd_send_signal=424 io_uring_setup=425 io_uring_enter=426 
 move_mount=429 fsopen=430 fsconfig=431 fsmount=432 fspick=433 pidfd_open=434 clone3=435 close_range=436 openat2=437
 pidfd_getfd=438 faccessat2=439 process_madvise=440 epoll_pwait2=441 mount_setattr=442 quotactl_fd=443
 landlock_create_ruleset=444 landlock_add_rule=445 landlock_restrict_self=446 memfd_secret=447 process_mrelease=448
-futex_waitv=449 set_mempolicy_home_node=450 syscalls=451 cachestat=451 fchmodat2=452 map_shadow_stack=453
+futex_waitv=449 set_mempolicy_home_node=450 cachestat=451 fchmodat2=452 map_shadow_stack=453
 futex_wake=454 futex_wait=455 futex_requeue=456
 """
 

@@ -305,9 +305,9 @@ class Process:
         old.close()
         signals.reset_for_exec(self)
         thread.alternate = (0, 0, signals.SS_DISABLE)
-        self._close_on_exec()
+        self._close_on_exec([item.fd for item in found[:2] if item is not None])
         if self.vfork_fd >= 0:
-            os.close(self.vfork_fd)
+            host.raw("close", self.vfork_fd)  # unless the guest has closed it
             self.vfork_fd = -1
         name = os.fsencode(os.path.basename(found[0].path))[:15]
         buffer = ctypes.create_string_buffer(name)
@@ -319,12 +319,12 @@ class Process:
         thread.blocked = mask
         thread.host.set_mask(mask)
 
-    def _close_on_exec(self) -> None:
+    def _close_on_exec(self, but: list[int]) -> None:
         import fcntl
 
         for name in os.listdir("/proc/self/fd"):
             fd = int(name)
-            if fd in (self.strace_fd, self.vfork_fd):
+            if fd in (self.strace_fd, self.vfork_fd, *but):
                 continue
             try:
                 if fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:

@@ -243,7 +243,7 @@ class Table:
             tracer = strace
             entry = strace.entry(thread, signature, values)
             if signature.name in ("exit", "exit_group", "rt_sigreturn", "execve"):
-                os.write(process.strace_fd, f"{entry} = ?\n".encode())
+                _print(process, f"{entry} = ?\n")
         if process.paths.jail is not None:
             from polyvm.linux import jail
 
@@ -251,8 +251,15 @@ class Table:
         else:
             result = Table.dispatch(self, thread)
         if tracer is not None and result is not None:
-            os.write(process.strace_fd, f"{entry}{tracer.result(thread, signature, values, result)}\n".encode())
+            _print(process, f"{entry}{tracer.result(thread, signature, values, result)}\n")
         return result
+
+
+def _print(process: Process, text: str) -> None:
+    try:
+        os.write(process.strace_fd, text.encode())
+    except OSError:
+        process.strace_fd = -1  # the guest has closed it, or its reader has gone
 
 
 def _missing(thread: Thread) -> int:

@@ -69,7 +69,9 @@ class Rv(Builder):
     def round_mode(self, rm: Value) -> Value:
         """What to pass to floating-point operations for the rounding-mode field `rm`; modes 5 and 6, also in frm, are
         illegal (20.2)."""
-        if self.fast or (rm.is_const and rm.bits < 5):
+        if rm.is_const and rm.bits < 5:
+            return rm
+        if self.fast:
             return self.rounding(rm)
         mode = self.select(rm.eq(DYNAMIC), self.fp_rm().trunc(I8), rm)
         with self.if_(mode.ugt(4)):
