@@ -1,0 +1,7 @@
+#include "start.h"
+
+int main(void)
+{
+    print("Hello from riscv64\n");
+    return 0;
+}

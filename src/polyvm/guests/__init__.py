@@ -1,0 +1,1 @@
+"""Guest programs that ship with polyvm; `guests/build` makes them from the C sources in `guests/`."""
