@@ -19,7 +19,7 @@ static unsigned long length(const char *text)
 
 static void print(const char *text) { syscall3(64, 1, (long)text, (long)length(text)); }
 
-static void print_number(unsigned long value)
+__attribute__((unused)) static void print_number(unsigned long value)
 {
     char digits[24];
     int at = 23;

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polyvm.engine import Core
 from polyvm.mem import EXEC, READ, WRITE, Arena, page_ceil
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load(path: Path, arena: Arena) -> int:

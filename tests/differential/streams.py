@@ -7,13 +7,17 @@ register or flag shows.
 
 from __future__ import annotations
 
-import random
 import struct
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polyvm.isa import get
-from polyvm.isa.insn import Encoding
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from polyvm.isa.insn import Encoding
 
 STATE_WORDS = 32 + 32 + 1  # x, f, fcsr
 BASE = 31  # the register that loads, stores and atomics go through

@@ -6,12 +6,15 @@ import os
 import random
 import struct
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.differential.runner import run
 from tests.differential.streams import STATE_WORDS, StreamMaker, build
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What qemu 7.2 has, in groups so that rare instructions get their share.
 GROUPS = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.assembler import assemble
 
 from polyvm.engine import Core, coverage_bit
 from polyvm.mem import EXEC, READ, WRITE, Arena
 from polyvm.vcpu import exits
-from tests.assembler import assemble
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CODE, DATA = 0x10000, 0x40000
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import strategies as st
 
-from polyvm.ir.softfloat import Format
+if TYPE_CHECKING:
+    from polyvm.ir.softfloat import Format
 
 
 def specials(f: Format) -> list[int]:

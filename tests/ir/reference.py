@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from polyvm.ir.ops import INEXACT, OVERFLOW, RDN, RMM, RNE, RTZ, RUP, UNDERFLOW
-from polyvm.ir.softfloat import Format
+
+if TYPE_CHECKING:
+    from polyvm.ir.softfloat import Format
 
 
 def number(f: Format, a: int) -> Fraction:

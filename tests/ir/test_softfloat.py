@@ -6,19 +6,19 @@ import ctypes
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from polyvm.ir import softfloat as sf
-from polyvm.ir.ops import DIVZERO, INEXACT, INVALID, OVERFLOW, RDN, RMM, RNE, RTZ, RUP, UNDERFLOW
-from polyvm.ir.softfloat import BF16, F16, F32, F64, F128, Format
-from tests.ir.floats import floats, integers, specials
-from tests.ir.reference import number, rounded
+from polyvm.ir.ops import RDN, RMM, RNE, RTZ, RUP
+from polyvm.ir.softfloat import F32, F64, Format
+from tests.ir.floats import floats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOST_MODES = (RNE, RTZ, RDN, RUP)
 MODES = (*HOST_MODES, RMM)

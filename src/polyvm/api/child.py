@@ -16,7 +16,7 @@ from polyvm.errors import UsageError
 
 if TYPE_CHECKING:
     from polyvm.linux import Process
-    from polyvm.linux.threads import Thread
+    from polyvm.linux.process import Thread
 
 
 def main(descriptor: int) -> None:

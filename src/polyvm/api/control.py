@@ -22,11 +22,13 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvm import errors
 from polyvm.errors import EngineError, PolyvmError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STARTING, RUNNING, FAILED, EXHAUSTED = range(4)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from polyvm.api.hooks import EVERYWHERE, Access, AddressHook, Hook, HookSet, MemoryHook, SyscallHook
 from polyvm.api.registers import FloatView, RegisterFile, Registers, register_names
@@ -16,6 +14,10 @@ from polyvm.errors import UsageError
 from polyvm.mem import Arena
 from polyvm.vcpu import exits
 from polyvm.vcpu.exit_types import Breakpoint, Budget, Exit, Fault, Illegal, Stopped, Syscall, Unsupported, Until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+    from types import TracebackType
 
 # Native code runs in slices of about this many seconds, so that Python's signal handlers (Ctrl-C) get in between.
 _SLICE_SECONDS = 0.02
@@ -52,10 +54,10 @@ class Cpu:
     singles, `regs` all registers by name. Guest memory is only what `map` gives; every other access is a `Fault`.
     """
 
-    def __init__(self, guest: str = "riscv64", *, address_space: int = 1 << 38) -> None:
+    def __init__(self, guest: str = "riscv64") -> None:
         register_names(guest)
         self.guest = guest
-        self._arena = Arena(address_space)
+        self._arena = Arena()
         self._core = Core(guest, self._arena)
         self.x = RegisterFile(self._core, "x")
         self.f = RegisterFile(self._core, "f")
@@ -164,7 +166,7 @@ class Cpu:
         core = self._core
         first = core.instructions
         missed, self._missed_at = self._missed_at, None
-        if missed == core.pc and not self._call(self._hooks.instructions, missed):
+        if missed is not None and missed == core.pc and not self._call(self._hooks.instructions, missed):
             return self._stopped()
         while True:
             if self._hooks.changed:
@@ -252,7 +254,7 @@ class Cpu:
             self._slice = min(_LARGEST_SLICE, count * 2)
 
     def _mapped(self, address: int) -> bool:
-        return any(region[0] <= address < region[1] for region in self._arena.regions())
+        return self._arena.find(address) is not None
 
     # -- hooks ------------------------------------------------------------------------------------------------
 
@@ -290,7 +292,7 @@ class Cpu:
         self._watched = []
         for hook in hooks.memory:
             for region in list(self._arena.regions()):
-                begin, end = max(hook.begin, region[0]), min(hook.end, region[1])
+                begin, end = max(hook.begin, region.start), min(hook.end, region.end)
                 if begin < end:
                     self._arena.watch(begin, end - begin, hook.kind)
                     self._watched.append((begin, end - begin))
@@ -313,7 +315,7 @@ class Cpu:
     # -- life -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def saved(self) -> Iterator[None]:
+    def saved(self) -> Generator[None, None, None]:
         """Put registers back to their present values at the end of the block; memory stays as it is then."""
         before = dict(self.regs)
         try:

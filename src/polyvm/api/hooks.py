@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from polyvm.errors import UsageError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from polyvm.api.cpu import Cpu
 
 EVERYWHERE = 1 << 64

@@ -12,12 +12,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from polyvm.api.control import EXHAUSTED, FAILED, ROOM, Channel, Gone, memory_file, unpack_error
 from polyvm.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
 
 StrPath = str | os.PathLike[str]
 File = int | IO[bytes] | IO[str] | None
@@ -170,7 +172,7 @@ class Process(subprocess.Popen[bytes]):
         self._stopped = False
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None, None, None]:
         """Stopped for the time of a ``with`` block."""
         was = self._stopped
         if not was:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Protocol
 
-from polyvm.errors import UsageError, UnsupportedError
+from polyvm.errors import UnsupportedError, UsageError
 
 _MASK = (1 << 64) - 1
 
@@ -14,12 +14,21 @@ _MASK = (1 << 64) - 1
 class RegisterState(Protocol):
     """The guest state that registers are read from and written to: `engine.Core` has it."""
 
-    pc: int
-    fcsr: int
+    @property
+    def pc(self) -> int: ...
 
-    def get(self, file: str, index: int, /) -> int: ...
+    @pc.setter
+    def pc(self, value: int) -> None: ...
 
-    def set(self, file: str, index: int, value: int, /) -> None: ...
+    @property
+    def fcsr(self) -> int: ...
+
+    @fcsr.setter
+    def fcsr(self, value: int) -> None: ...
+
+    def get(self, file: str, index: int = 0) -> int: ...
+
+    def set(self, file: str, index: int, value: int) -> None: ...
 
 
 def register_names(guest: str) -> Mapping[str, tuple[str, int]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from polyvm.cli.messages import report
 from polyvm.cli.options import integer
 from polyvm.errors import PolyvmError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @click.command()

@@ -55,7 +55,7 @@ def _os_error(error: OSError, program: str | None) -> tuple[str, int]:
     path = error.filename
     name = os.fsdecode(path) if isinstance(path, str | bytes) else program
     where = f"{name}: " if name else ""
-    if name is not None and name == program:
+    if program is not None and name == program:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             hint = "" if "/" in program else " (PATH is not searched: give a path such as ./" + program + ")"
             return f"{where}no such file{hint}", EXIT_NOT_FOUND

@@ -53,7 +53,7 @@ RUN = [
 ]  # fmt: skip
 
 
-class HelpRequest(Exception):  # noqa: N818  (not an error)
+class HelpRequest(Exception):
     """``--help`` was among the options."""
 
 

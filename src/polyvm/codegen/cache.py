@@ -8,8 +8,11 @@ atomic, so concurrent processes never see half an entry.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAGIC = b"polyvm-object-1\n"
 _DIGEST = 16

@@ -8,15 +8,17 @@ functions use work where the machine has the `HostMachine` methods.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from polyvm.errors import EvaluationError
 from polyvm.ir import softfloat
 from polyvm.ir.fold import BINARY, COMPARE, UNARY, fold
 from polyvm.ir.ops import ENV, RMM
 from polyvm.ir.softfloat import FORMATS
-from polyvm.ir.types import Type
 from polyvm.ir.value import Region, Value
+
+if TYPE_CHECKING:
+    from polyvm.ir.types import Type
 
 
 class Machine(Protocol):
@@ -43,8 +45,21 @@ class Machine(Protocol):
         """A counter of the host's clock."""
         ...
 
-    fp_flags: int
-    fp_rm: int
+    @property
+    def fp_flags(self) -> int:
+        """Accrued exceptions, as the IR numbers them."""
+        ...
+
+    @fp_flags.setter
+    def fp_flags(self, flags: int) -> None: ...
+
+    @property
+    def fp_rm(self) -> int:
+        """The environment's rounding mode as it was written."""
+        ...
+
+    @fp_rm.setter
+    def fp_rm(self, mode: int) -> None: ...
 
     def get(self, slot: str, index: int) -> int:
         """A register."""
@@ -269,8 +284,8 @@ class _Run:
     # -- vectors ----------------------------------------------------------------------------------------------
 
     def op_lane(self, v: Value, args: list[int]) -> int:
-        lanes = split(v.args[0].type, args[0])
-        return lanes[v.attrs["index"]]
+        index: int = v.attrs["index"]
+        return split(v.args[0].type, args[0])[index]
 
     def op_with_lane(self, v: Value, args: list[int]) -> int:
         lanes = split(v.type, args[0])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.errors import EngineError
 from polyvm.ir.types import I64, Type
-from polyvm.ir.value import Value
+
+if TYPE_CHECKING:
+    from polyvm.ir.value import Value
 
 _FLOATS = {16: "half", 32: "float", 64: "double", 128: "fp128"}
 

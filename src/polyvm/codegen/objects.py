@@ -10,8 +10,8 @@ from __future__ import annotations
 import mmap
 import struct
 
-from polyvm.mem.host import host_mmap, host_mprotect
 from polyvm.errors import EngineError
+from polyvm.mem.host import host_mmap, host_mprotect
 
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
 _SHF_ALLOC, _SHF_EXECINSTR = 2, 4

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from polyvm.debug.objectfile import ObjectFile, Section, Symbols
 from polyvm.errors import WrongArchitecture
 from polyvm.isa import get as get_isa
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _EM_RISCV = 243
 _ADDRESS = re.compile(r"\b0x([0-9a-f]+)$")

@@ -6,7 +6,6 @@ import ctypes
 import mmap
 from typing import TYPE_CHECKING
 
-from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.engine.interpreter import load
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -23,6 +22,7 @@ from polyvm.engine.layout import (
 from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault
 from polyvm.isa import get as get_isa
+from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ class CoreMachine:
         return self.core.fp_flags
 
     @fp_flags.setter
-    def fp_flags(self, value: int) -> None:
-        self.core.fp_flags = value
+    def fp_flags(self, flags: int) -> None:
+        self.core.fp_flags = flags
 
     @property
     def fp_rm(self) -> int:
@@ -54,8 +54,8 @@ class CoreMachine:
         return self.core.fp_rm
 
     @fp_rm.setter
-    def fp_rm(self, value: int) -> None:
-        self.core.fp_rm = value
+    def fp_rm(self, mode: int) -> None:
+        self.core.fp_rm = mode
 
 
 def evaluate_instruction(core: Core) -> int:

@@ -97,7 +97,7 @@ def load(name: str) -> NativeInterpreter:
 def build(isa: Isa) -> ModuleText:
     """The whole interpreter as LLVM text."""
     from polyvm.codegen.llvm_module import ModuleText
-    from polyvm.engine.decoder import DecoderBuilder, Form
+    from polyvm.engine.decoder import DecoderBuilder
     from polyvm.engine.runtime import Runtime
 
     module = ModuleText()

@@ -22,7 +22,10 @@ Slot: what one instruction's handler needs.
 
 from __future__ import annotations
 
-from polyvm.ir.state import StateLayout
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyvm.ir.state import StateLayout
 
 BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
 BLOCK_HEADER = 64

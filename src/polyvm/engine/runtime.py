@@ -17,10 +17,9 @@ memory, page attributes. The others follow the host's C convention.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm import Emitter
-from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.handlers import CONVENTION, PARAMS, HandlerEmitter
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -44,6 +43,11 @@ from polyvm.engine.layout import (
 from polyvm.ir import I8, I32, I64, Builder, Type, Value
 from polyvm.mem import CODE, FAST_W, PAGE_BITS, READ, SIZE_BITS, WATCH_R, WATCH_W, WRITE
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polyvm.codegen.llvm_module import ModuleText
 
 _STOP_KINDS_COUNTED = (exits.SYSCALL, exits.EVAL)
 
@@ -338,6 +342,7 @@ class Runtime:
         b.emit("host_fp", I64, (cpu,), save=self.record["host_mxcsr"], load=self.record["mxcsr"])
         block = b.call("find", I64, cpu, self.pc(cpu))
         with b.if_(block.ne(0)):
+            b.hstore(block, b.hload(block, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
             n = b.hload(block, I32, BLOCK_N).zext(I64)
             args = (cpu, b.const(I64, 0), block, -n, self.get(cpu, "mem"), self.get(cpu, "attr"))
             b.emit("call", I64, args, callee="budget_out", convention=CONVENTION, void=True)

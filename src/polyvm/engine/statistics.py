@@ -30,4 +30,12 @@ class Statistics(NamedTuple):
         reasons = dict(self.exits)
         for name, count in other.exits.items():
             reasons[name] = reasons.get(name, 0) + count
-        return Statistics(*(a + b for a, b in zip(self[:-1], other[:-1], strict=True)), exits=reasons)
+        return Statistics(
+            self.instructions + other.instructions,
+            self.blocks + other.blocks,
+            self.decoded + other.decoded,
+            self.invalidations + other.invalidations,
+            self.links + other.links,
+            self.lookups + other.lookups,
+            reasons,
+        )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from polyvm.errors import EvaluationError
-from polyvm.ir.types import Type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polyvm.ir.types import Type
 
 
 def _nonzero(b: int) -> int:

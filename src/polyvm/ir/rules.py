@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from polyvm.ir.types import Type
 from polyvm.ir.value import Value
 
 if TYPE_CHECKING:
     from polyvm.ir.builder import Builder
+    from polyvm.ir.types import Type
 
 Rule = tuple[str, str, Callable[["Builder", Value, Value], Value]]
 

@@ -33,6 +33,9 @@ class Format:
         self.inf = self.exponents << mantissa
         self.nan = self.inf | 1 << (mantissa - 1)
 
+    def __repr__(self) -> str:
+        return self.name
+
     def is_nan(self, a: int) -> bool:
         """True for a quiet or signaling NaN."""
         return a & ~self.sign > self.inf

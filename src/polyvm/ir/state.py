@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from polyvm.ir.types import Type
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyvm.ir.types import Type
 
 
 class StateSlot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.errors import UnsupportedError
+from polyvm.isa.insn import Decoded, Encoding, Insn, OperandSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from polyvm.ir import Builder, StateLayout, Value
     from polyvm.isa.decode import Decoder
     from polyvm.isa.disasm import Disassembler
-    from polyvm.isa.insn import Decoded, Encoding, Insn, InstructionSet, OperandSpec
+    from polyvm.isa.insn import InstructionSet
 
 __all__ = ["NAMES", "Decoded", "Encoding", "Insn", "Isa", "OperandSpec", "get"]
 
@@ -25,7 +26,8 @@ NAMES = ("riscv64",)
 class Isa:
     """One guest architecture.
 
-    `layout` are its registers, `register_names` their names by file, `extensions` what it implements. A subclass says where the instructions are.
+    `layout` are its registers, `register_names` their names by file, `extensions` what it implements. A subclass says where the
+    instructions are.
     """
 
     name: str

@@ -143,9 +143,7 @@ def fcntl(thread: Thread, fd: int, command: int, argument: int) -> int:
     command &= 0xFFFFFFFF
     if command in _F_LOCKS:
         argument = thread.arena.host(argument, 32, "rw" if command in (5, 36) else "r")
-    elif command in _F_OWNER:
-        argument = thread.arena.host(argument, 8, "rw")
-    elif command in _F_HINTS:
+    elif command in _F_OWNER or command in _F_HINTS:
         argument = thread.arena.host(argument, 8, "rw")
     return thread.host.call(HOST["fcntl"], fd, command, argument)
 

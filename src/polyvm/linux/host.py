@@ -217,7 +217,8 @@ class HostThread:
         for value in arguments:
             words[at] = value & 0xFFFFFFFFFFFFFFFF
             at += 1
-        return self._safe(self._flag, self._pointer)
+        result: int = self._safe(self._flag, self._pointer)
+        return result
 
     def raw(self, name: str, *arguments: int) -> int:
         """A system call of polyvm's own, signals or not; the result or -errno."""
@@ -246,7 +247,8 @@ _NEVER = ctypes.addressof(_ZEROS)
 def raw(name: str, *arguments: int) -> int:
     """A system call on the host, without regard to signals; the result or -errno."""
     words = (ctypes.c_uint64 * 7)(HOST[name], *(value & 0xFFFFFFFFFFFFFFFF for value in arguments))
-    return native().safe(_NEVER, ctypes.addressof(words))
+    result: int = native().safe(_NEVER, ctypes.addressof(words))
+    return result
 
 
 def set_mask(mask: int) -> None:

@@ -34,7 +34,7 @@ _NATIVE_STACK = 1 << 20
 _SHEBANG_DEPTH = 5
 
 
-class ProcessExit(BaseException):  # noqa: N818  (unwinds a guest thread; not an error)
+class ProcessExit(BaseException):
     """The guest process has ended; `status` as of `Process.run`."""
 
     def __init__(self, status: int) -> None:
@@ -42,7 +42,7 @@ class ProcessExit(BaseException):  # noqa: N818  (unwinds a guest thread; not an
         self.status = status
 
 
-class ThreadExit(BaseException):  # noqa: N818
+class ThreadExit(BaseException):
     """The guest thread has ended."""
 
 
@@ -59,7 +59,7 @@ class Thread:
         self.saved_mask: int | None = None
         self.mask_stale = False
         self.pending: list[tuple[int, bytes]] = []
-        self.alternate = (0, 0, signals.SS_DISABLE)
+        self.alternate: tuple[int, int, int] = (0, 0, signals.SS_DISABLE)
         self.clear_child_tid = 0
         self.robust_list = 0
         self.parked = False

@@ -184,9 +184,9 @@ def lookup(name: str) -> tuple[str, Handler | None]:
         for module, names in _MODULES.items():
             for item in names.split():
                 _places[item] = module
-    module = _places.get(name)
-    if module is not None:
-        import_module(f"polyvm.linux.{module}")
+    home = _places.get(name)
+    if home is not None:
+        import_module(f"polyvm.linux.{home}")
         return FUNCTIONS.get(name, ("", None))
     return _signatures.get(name, ""), None
 

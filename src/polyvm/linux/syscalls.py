@@ -189,11 +189,10 @@ class Table:
         self.names = guest_names(process.architecture)
         self._calls: dict[int, Call] = {}
         self._signatures: dict[int, Signature] = {}
-        self.hook: Callable[[Thread, int], int | None] | None = None
-        if process.strace_fd >= 0 or (process.policy is not None and process.policy.root is not None):
-            self.dispatch = self._guarded
+        guarded = process.strace_fd >= 0 or (process.policy is not None and process.policy.root is not None)
+        self.dispatch: Call = self._guarded if guarded else self._dispatch
 
-    def dispatch(self, thread: Thread) -> int | None:
+    def _dispatch(self, thread: Thread) -> int | None:
         """Do the system call that the thread's registers ask for."""
         number = thread.core.x[17]
         call = self._calls.get(number)
@@ -236,7 +235,7 @@ class Table:
         values: list[int] = thread.core.x[10:16]
         signature = self.signature(number)
         process = self.process
-        tracer = None
+        tracer, entry = None, ""
         if process.strace_fd >= 0:
             from polyvm.linux import strace
 
@@ -247,9 +246,9 @@ class Table:
         if process.paths.jail is not None:
             from polyvm.linux import jail
 
-            result = jail.dispatch(thread, signature, lambda: Table.dispatch(self, thread))
+            result = jail.dispatch(thread, signature, lambda: self._dispatch(thread))
         else:
-            result = Table.dispatch(self, thread)
+            result = self._dispatch(thread)
         if tracer is not None and result is not None:
             _print(process, f"{entry}{tracer.result(thread, signature, values, result)}\n")
         return result

@@ -12,7 +12,7 @@ import ctypes
 import mmap as _mmap
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 from polyvm.mem.attributes import (
@@ -29,6 +29,9 @@ from polyvm.mem.attributes import (
     WRITE,
 )
 from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mremap, host_munmap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NEED = {"r": READ, "w": WRITE, "x": EXEC, "rw": READ | WRITE}
 _PROT_RW = _mmap.PROT_READ | _mmap.PROT_WRITE
@@ -122,10 +125,7 @@ class Arena:
         table = self._table
         if first == last:
             return table[first] & need == need
-        for value in set(ctypes.string_at(self.attributes + first, last - first + 1)):
-            if value & need != need:
-                return False
-        return True
+        return all(value & need == need for value in set(ctypes.string_at(self.attributes + first, last - first + 1)))
 
     def host(self, address: int, size: int, access: str = "r") -> int:
         """Host address of guest memory that the guest may access; raises MemoryFault.
@@ -246,7 +246,7 @@ class Arena:
 
     def inside(self, address: int, length: int) -> bool:
         """True if [address, address + length) lies in the arena."""
-        return 0 <= address and length >= 0 and address + length <= self.size
+        return address >= 0 and length >= 0 and address + length <= self.size
 
     def free(self, address: int, length: int) -> bool:
         """True if nothing is mapped in [address, address + length)."""

@@ -7,7 +7,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PREFIX = "riscv64-linux-gnu-"
 # What binutils 2.40 knows of what polyvm implements.

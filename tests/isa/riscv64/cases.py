@@ -149,7 +149,8 @@ class Case:
     @property
     def ordinary(self) -> bool:
         """True if it only goes on to the next instruction, wherever it lies, and binutils knows it."""
-        return not self._relative and not self.after.exit and self.after.pc == self.address + len(self.code) and not self.disassembly
+        falls_through = not self.after.exit and self.after.pc == self.address + len(self.code)
+        return falls_through and not self._relative and not self.disassembly
 
     def __repr__(self) -> str:
         return f"{self.place}: {self.text}"

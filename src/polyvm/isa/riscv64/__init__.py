@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 # One module for each extension or small family of extensions; floating point before what expands to it.
 MODULES = (
-    "rv_i", "rv_m", "rv_a", "rv_zicsr", "rv_zifencei", "rv_f", "rv_zfa", "rv_zba", "rv_zbb", "rv_zbc", "rv_zbs", "rv_zicond", "rv_zicbo",
+    "rv_i", "rv_m", "rv_a", "rv_zicsr", "rv_zifencei", "rv_f", "rv_zfa",
+    "rv_zba", "rv_zbb", "rv_zbc", "rv_zbs", "rv_zicond", "rv_zicbo",
     "rv_zimop", "rv_zacas", "rv_c", "rv_zcd", "rv_zcb",
 )  # fmt: skip
 

@@ -7,11 +7,15 @@ sequentially consistent, which satisfies every combination of the aq and rl bits
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I8, I16, I32, I64, Type
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, X, expand, insn
 from polyvm.isa.riscv64.rv_i import addi
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 # funct3, suffix, type, extension of the read-modify-writes
 WIDTHS: tuple[tuple[str, str, Type, str], ...] = (

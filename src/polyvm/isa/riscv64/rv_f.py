@@ -5,12 +5,16 @@ The instructions are the same for each format but for its `fmt` field; the loop 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I32, I64, Type, Value
 from polyvm.ir.ops import INVALID
-from polyvm.isa.insn import Insn
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.formats import ALL, D, Format, H, S
 from polyvm.isa.riscv64.operands import FD, XD, F, Rm, SImm, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.insn import Insn
+    from polyvm.isa.riscv64.builder import Rv
 
 OP_FP = "1010011"
 

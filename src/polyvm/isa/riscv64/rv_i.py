@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I8, I16, I32, I64
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, SImm, UImm, X, insn
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 # Register-immediate (2.4.1).
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I64, I128, Value
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 def _high(x: Value, y: Value) -> Value:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I64, I128, Type, Value
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, X, insn
 from polyvm.isa.riscv64.rv_a import WIDTHS
 from polyvm.isa.riscv64.state import X_SINK
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 def _compare_and_swap(funct3: str, suffix: str, type_: Type, ext: str) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I64
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, UImm, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 @insn("0000100 rs2:5 rs1:5 000 rd:5 0111011", ext="Zba", asm="add.uw {rd}, {rs1}, {rs2}")

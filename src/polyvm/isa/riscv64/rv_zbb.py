@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I8, I16, I32, I64
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, UImm, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 _BYTES = 0x0101_0101_0101_0101
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from polyvm.isa.riscv64.builder import Rv
+from typing import TYPE_CHECKING
+
 from polyvm.isa.riscv64.operands import XD, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 @insn("0000101 rs2:5 rs1:5 001 rd:5 0110011", ext="Zbc", asm="clmul {rd}, {rs1}, {rs2}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import I64, Value
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, UImm, X, insn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polyvm.isa.riscv64.builder import Rv
 
 
 def _both(funct: str, name: str, funct3: str, operation: Callable[[Rv, Value, Value], Value]) -> None:

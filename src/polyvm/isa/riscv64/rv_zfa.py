@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from polyvm.ir import I32, I64, Value
 from polyvm.ir.ops import INEXACT, INVALID
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.formats import ALL, D, Format
 from polyvm.isa.riscv64.operands import FD, FLI_VALUES, XD, F, Rm, Small, insn
 from polyvm.isa.riscv64.rv_f import OP_FP, extreme, is_nan
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 _CODES = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<Q")}
 

@@ -6,10 +6,14 @@ A block has 64 bytes. Host caches are coherent, so that management only has to f
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from polyvm.ir import I64
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import X, expand, insn
 from polyvm.isa.riscv64.rv_i import addi
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 BLOCK = 64
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from polyvm.isa.riscv64.builder import Rv
+from typing import TYPE_CHECKING
+
 from polyvm.isa.riscv64.operands import XD, X, insn
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 @insn("0000111 rs2:5 rs1:5 101 rd:5 0110011", ext="Zicond", asm="czero.eqz {rd}, {rs1}, {rs2}")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import I32, I64, Value
-from polyvm.isa.riscv64.builder import Rv
 from polyvm.isa.riscv64.operands import XD, Csr, Small, X, insn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polyvm.isa.riscv64.builder import Rv
 
     Update = Callable[[Value, Value], Value]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from polyvm.isa.riscv64.builder import Rv
+from typing import TYPE_CHECKING
+
 from polyvm.isa.riscv64.operands import insn
 from polyvm.vcpu import exits
+
+if TYPE_CHECKING:
+    from polyvm.isa.riscv64.builder import Rv
 
 
 @insn("_:12 _:5 001 _:5 0001111", ext="Zifencei", asm="fence.i")
