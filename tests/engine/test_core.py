@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.assembler import assemble
 
 from polyvm.engine import Core, coverage_bit
 from polyvm.mem import EXEC, READ, WRITE, Arena
 from polyvm.vcpu import exits
+from tests.assembler import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

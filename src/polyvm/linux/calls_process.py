@@ -15,7 +15,7 @@ from polyvm.linux.syscalls import EINVAL, ENOSYS, EPERM, syscall
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 
-ENOEXEC, E2BIG, EAGAIN = 8, 7, 11
+ENOEXEC, E2BIG, EAGAIN, EACCES = 8, 7, 11, 13
 CSIGNAL = 0xFF
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_VFORK, CLONE_PARENT = 0x100, 0x200, 0x400, 0x800, 0x4000, 0x8000
 CLONE_THREAD, CLONE_SYSVSEM, CLONE_SETTLS, CLONE_PARENT_SETTID = 0x10000, 0x40000, 0x80000, 0x100000
@@ -191,6 +191,8 @@ def replace(thread: Thread, path: bytes, argv: int, envp: int) -> int | None:
         return _host_program(thread, process.paths.resolve(path), words, variables)
     except ElfError:
         return -ENOEXEC
+    except IsADirectoryError:
+        return -EACCES
     return None
 
 

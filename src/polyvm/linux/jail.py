@@ -55,6 +55,15 @@ class Jail:
 _jails: dict[bytes, Jail] = {}
 
 
+def of(root: bytes) -> Jail:
+    """The jail for a directory."""
+    found = _jails.get(root)
+    if found is None:
+        found = _jails[root] = Jail(root)
+    return found
+
+
+
 def _signed(value: int) -> int:
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
@@ -63,12 +72,9 @@ def _signed(value: int) -> int:
 def _handle(jail: Jail, directory: int, path: bytes, *, follow: bool, opened: list[int]) -> bytes:
     """A host path for a file of the guest: of a handle on it, or of its directory and its name."""
     if follow:
-        try:
-            fd = jail.open(directory, path, _O_PATH | _O_CLOEXEC)
-            opened.append(fd)
-            return f"/proc/self/fd/{fd}".encode()
-        except FileNotFoundError:
-            pass
+        fd = jail.open(directory, path, _O_PATH | _O_CLOEXEC)
+        opened.append(fd)
+        return f"/proc/self/fd/{fd}".encode()
     head, _, name = path.rstrip(b"/").rpartition(b"/")
     if name in (b"", b".", b".."):
         fd = jail.open(directory, path, _O_PATH | _O_CLOEXEC)
@@ -83,7 +89,7 @@ def _handle(jail: Jail, directory: int, path: bytes, *, follow: bool, opened: li
 # Calls that take paths: (index of the directory, index of the path, follow links?) for each; -1: the working directory.
 _PATHS: dict[str, tuple[tuple[int, int, bool], ...]] = {
     "truncate": ((-1, 0, True),), "statfs": ((-1, 0, True),), "chdir": ((-1, 0, True),),
-    "fchmodat": ((0, 1, True),), "fchmodat2": ((0, 1, True),), "fchownat": ((0, 1, False),),
+    "fchmodat": ((0, 1, True),), "fchmodat2": ((0, 1, True),), "fchownat": ((0, 1, True),),
     "faccessat": ((0, 1, True),), "faccessat2": ((0, 1, True),), "mkdirat": ((0, 1, False),),
     "unlinkat": ((0, 1, False),), "symlinkat": ((1, 2, False),), "linkat": ((0, 1, False), (2, 3, False)),
     "renameat": ((0, 1, False), (2, 3, False)), "renameat2": ((0, 1, False), (2, 3, False)),
@@ -97,10 +103,7 @@ _FLAG_INDEX = {"newfstatat": 3, "statx": 2, "utimensat": 3, "fchownat": 4}
 
 def dispatch(thread: Thread, signature: Signature, go_on: Callable[[], int | None]) -> int | None:
     """Make the system call of the thread's registers inside the jail."""
-    root = thread.process.paths.jail or b"/"
-    jail = _jails.get(root)
-    if jail is None:
-        jail = _jails[root] = Jail(root)
+    jail = of(thread.process.paths.jail or b"/")
     name = signature.name
     try:
         if name in ("openat", "openat2"):

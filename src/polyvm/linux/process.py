@@ -218,12 +218,21 @@ class Process:
     # -- loading ----------------------------------------------------------------------------------------------
 
     def _open(self, path: bytes) -> int:
-        fd = os.open(self.paths.resolve(path), os.O_RDONLY | os.O_CLOEXEC)
-        status = os.fstat(fd)
         import stat
 
-        if not stat.S_ISREG(status.st_mode):
+        resolved = self.paths.resolve(path)
+        if self.paths.jail is not None:
+            from polyvm.linux import jail
+
+            inside = os.fsencode(self.paths.to_guest(resolved))
+            fd = jail.of(self.paths.jail).open(-100, inside, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            fd = os.open(resolved, os.O_RDONLY | os.O_CLOEXEC)
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
             os.close(fd)
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(21, "Is a directory", os.fsdecode(path))
             raise PermissionError(13, "not a regular file", os.fsdecode(path))
         return fd
 
