@@ -27,7 +27,7 @@ SCRIPTS = {
     """,
     "perl": """perl -e 'my %h = map { $_ => $_ ** 2 } 1 .. 5; print join(",", map { "$_=$h{$_}" } sort keys %h), "\\n";
         print sqrt(2), " ", "abc" =~ /b(.)/ ? $1 : "", "\\n"; print `echo sub`; print sprintf("%.10f", atan2(1,1)*4), "\\n"'""",
-    "sqlite": """sqlite3 t.db 'create table t(a,b); insert into t values (1,2.5),(2,"x"); select a, typeof(b) from t; select printf("%.6f", 2.0/3)'""",
+    "sqlite": """sqlite3 t.db 'create table t(a,b); insert into t values (1,2.5),(2,7); select a, typeof(b) from t; select round(2.0/3, 6)'""",
     "git": """git init -q r && cd r && echo one > f && git add f &&
         git -c user.name=n -c user.email=e commit -q -m first --date 2001-01-01T00:00:00Z && echo two >> f &&
         git diff --stat | cat; git log --format='%s %ad' --date=short; git fsck""",
@@ -71,15 +71,15 @@ except FileNotFoundError as e: print(e)
 def sysroot() -> Path:
     """A directory with Debian's riscv64 packages."""
     given = os.environ.get("POLYVM_SYSROOT")
-    folder = Path(given) if given else ROOT / "sysroot"
+    folder = Path(given) if given else ROOT / "sysroot" / "riscv64"
     if given:
         return folder
-    folder.mkdir(exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
     with (ROOT / "sysroot" / ".lock").open("w") as lock:  # one of the test processes makes it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / ".complete").exists():
+        if not (ROOT / "sysroot" / ".complete").exists():
             subprocess.run([ROOT / "scripts" / "sysroot", folder, *PACKAGES], check=True, stdout=subprocess.DEVNULL, timeout=280)
-            (folder / ".complete").touch()
+            (ROOT / "sysroot" / ".complete").touch()
     return folder
 
 

@@ -1,0 +1,88 @@
+"""Commands other than `run`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polyvm.api.programs import demo_program
+from polyvm.cli import main
+
+HELLO = str(Path(demo_program()).with_name("hello"))
+
+
+def test_demo_prints_the_programs_output_and_the_count() -> None:
+    done = subprocess.run([sys.executable, "-m", "polyvm", "demo"], capture_output=True, text=True, timeout=60, check=True)
+    assert "fibonacci(27):        196418" in done.stdout
+    assert "riscv64 instructions in" in done.stdout
+    native = subprocess.run(["qemu-riscv64", demo_program()], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(native.stdout)
+
+
+def test_disasm_agrees_with_objdump(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["disasm", demo_program()]) == 0
+    ours = [line.split() for line in capsys.readouterr().out.splitlines()]
+    from tests.isa.riscv64.binutils import listing
+
+    theirs = listing(demo_program())
+    shown = {int(words[0].rstrip(":"), 16): words for words in ours if words and words[0].rstrip(":").isalnum() and words[0].endswith(":")}
+    common = [address for address in theirs if address in shown]
+    assert len(common) > 50
+    agree = sum(theirs[a][1].split()[0] in shown[a] for a in common)
+    assert agree == len(common)
+
+
+def test_info_lists_extensions_and_cache(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "riscv64" in text
+    assert "Zicond" in text
+
+
+def test_cache_can_be_cleared(tmp_path: Path) -> None:
+    environment = {**os.environ, "POLYVM_CACHE": str(tmp_path / "cache")}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "polyvm", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert run("run", HELLO) == "Hello from riscv64\n"
+    assert list((tmp_path / "cache").rglob("*"))
+    run("cache")
+    run("cache", "clear")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["decode", "ir", "llvm", "asm"])
+def test_dump_shows_the_entry_point(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", f"--dump={kind}", HELLO]) == 0
+    text = capfd.readouterr().out
+    assert {"decode": "auipc", "ir": "= add i64", "llvm": "define", "asm": "h_"}[kind] in text
+
+
+@pytest.mark.parametrize(
+    "words", [["run"], ["run", "--nonsense", HELLO], ["run", "--stats=xml", HELLO], ["nonsense"], ["run", "-L", "/absent/dir", HELLO]]
+)
+def test_mistakes_end_with_status_2_and_a_sentence(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_help_mentions_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    from polyvm.cli.options import RUN
+
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in RUN:
+        assert option.flags[0] in text
+
+
+def test_stats_table(tmp_path: Path) -> None:
+    target = tmp_path / "stats"
+    command = [sys.executable, "-m", "polyvm", "run", "--stats", f"--stats-file={target}", HELLO]
+    subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert "instructions" in target.read_text()
