@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Repetitions for about a second under polyvm.
-INTEGER = {"sieve": 25, "sort": 18, "matmul": 45, "crc": 350, "sha256": 16, "fib": 70, "strhash": 1200}
-FLOATING = {"nbody": 12, "mandelbrot": 22}
+# Repetitions for about two seconds under polyvm.
+INTEGER = {"sieve": 90, "sort": 45, "matmul": 140, "crc": 800, "sha256": 180, "fib": 160, "strhash": 5000}
+FLOATING = {"nbody": 120, "mandelbrot": 240}
 POLYVM = [sys.executable, "-m", "polyvm", "run"]
 
 
