@@ -38,7 +38,7 @@ def build(name: str, folder: Path) -> tuple[Path, Path]:
 def timed(command: list[str]) -> tuple[float, str, str]:
     """Seconds, standard output and error of a command."""
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=True)
     return time.perf_counter() - began, done.stdout, done.stderr
 
 
@@ -81,12 +81,13 @@ def measure(name: str, kind: str, guest: list[str], qemu: list[str], native: lis
 
 def debian(sysroot: str, folder: Path) -> dict[str, list[str]]:
     """Commands of Debian's programs."""
-    data = folder / "data"
+    data, big = folder / "data", folder / "big"
     data.write_bytes(b"".join(b"%d %x\n" % (i * i, i * 7919) for i in range(120_000)))
+    big.write_bytes(bytes(range(256)) * (1 << 17))
     script = "d={}\nfor i in range(400000): d[i%1000]=d.get(i%1000,0)+i*i%7\nprint(sum(d.values()))"
     program = f"{sysroot}/usr/bin/"
     return {
-        "openssl sha256": [program + "openssl", "dgst", "-sha256", sys.executable],
+        "openssl sha256": [program + "openssl", "dgst", "-sha256", str(big)],
         "xz": [program + "xz", "-kc", "-2", str(data)],
         "python3": [program + "python3", "-c", script],
     }

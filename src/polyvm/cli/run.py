@@ -87,8 +87,19 @@ def _run(launch: Launch, single: dict[str, str]) -> int:
     from polyvm.api.launch import end, execute, prepare
 
     # Opened before the guest can change the directory or close descriptors.
-    sink = os.open(single["stats_file"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666) if "stats_file" in single else 2
-    summary = execute(prepare(launch))
+    sink = 2
+    if "stats_file" in single:
+        sink = os.open(single["stats_file"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    elif "stats" in single:
+        import fcntl
+
+        try:
+            sink = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 900)
+        except OSError:
+            pass  # it is closed already
+    process = prepare(launch)
+    process.own_descriptors.append(sink)
+    summary = execute(process)
     if "stats" in single or "stats_file" in single:
         _write(sink, _stats(summary, single.get("stats", "table")))
     return end(summary.status)

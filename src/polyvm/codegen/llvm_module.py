@@ -8,6 +8,8 @@ from polyvm.errors import EngineError
 from polyvm.ir.types import I64, Type
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polyvm.ir.value import Value
 
 _FLOATS = {16: "half", 32: "float", 64: "double", 128: "fp128"}
@@ -23,6 +25,11 @@ class ModuleText:
     def add(self, text: str) -> None:
         """Append a definition."""
         self._parts.append(text)
+
+    def table(self, name: str, type_: str, entries: Sequence[object]) -> None:
+        """Append a constant array."""
+        text = ", ".join(f"{type_} {entry}" for entry in entries)
+        self.add(f"@{name} = internal constant [{len(entries)} x {type_}] [{text}]")
 
     def declare(self, name: str, text: str) -> None:
         """Declare `name` once."""

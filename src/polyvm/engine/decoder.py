@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvm.engine.fusion import FusionFollower
 from polyvm.engine.handlers import operand_places
 from polyvm.engine.layout import (
     BLOCK_COUNT,
@@ -19,7 +20,6 @@ from polyvm.engine.layout import (
     BLOCK_NEXT,
     BLOCK_PC,
     BLOCK_TAKEN,
-    FUSION_COLUMNS,
     PSEUDO,
     SLOT_IMM,
     SLOT_OFF,
@@ -110,8 +110,7 @@ class DecoderBuilder:
         here = b.local(pc)
         n = b.local(b.const(I64, 0))
         ended = b.local(b.const(I64, 0))
-        # The row of the instruction before in the table of fused pairs; 0 where it cannot come first.
-        self._row = b.local(b.const(I64, 0))
+        self._fusion = FusionFollower(b)
         self._mark(pc, attr)
         with b.if_(r.get(cpu, "coverage").ne(0)):
             self._pseudo(slot, "p_cover", b.const(I8, 0))
@@ -163,7 +162,7 @@ class DecoderBuilder:
             inside = b.hload(entry.get(), I64).ule(at) & at.ule(b.hload(entry.get(), I64, 8))
             with b.if_(inside):
                 self._pseudo(slot, "p_hook", off, kind)
-                self._row.set(0)
+                self._fusion.restart()
                 left.set(1)
             left.set(left.get() - 1)
             entry.set(entry.get() + 16)
@@ -199,22 +198,6 @@ class DecoderBuilder:
         form = self._form.get()
         handler = b.hload(b.emit("address_of", I64, (), name="form_handlers") + (form << 3), I64)
         b.hstore(at, handler)
-        self._fuse(at, form)
+        self._fusion.follow(at, form, packed.get())
         b.hstore(at, packed.get() | (off.zext(I64) << 56), SLOT_IMM)
         slot.set(at + SLOT_SIZE)
-
-    def _fuse(self, at: Value, form: Value) -> None:
-        """Where this instruction and the one before it make a pair, the slot before does both."""
-        b = self.runtime.b
-
-        def entry(table: str, index: Value) -> Value:
-            return b.emit("address_of", I64, (), name=table) + index
-
-        row = self._row.get()
-        self._row.set(b.hload(entry("fusion_row", form), I8).zext(I64))
-        with b.if_(row.ne(0)):
-            column = b.hload(entry("fusion_column", form), I8).zext(I64)
-            pair = b.hload(entry("fusion", (row * FUSION_COLUMNS + column) << 3), I64)
-            with b.if_(pair.ne(0)):
-                b.hstore(at - SLOT_SIZE, pair)
-                self._row.set(0)

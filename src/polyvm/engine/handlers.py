@@ -87,9 +87,9 @@ class HandlerEmitter(Emitter):
                 loaded = self.temp(f"sext i{bits} {loaded} to {operand.type}")
             self.set(operand, loaded)
 
-    def second(self, slow: str, *, terminates: bool) -> None:
-        """What follows belongs to the next slot: the second instruction of a fused pair, which can be started over
-        by itself."""
+    def following(self, slow: str, *, terminates: bool) -> None:
+        """What follows belongs to the next slot: another instruction of a fused sequence, which can be started over by
+        itself."""
         self.slot = self.temp(f"add i64 {self.slot}, {SLOT_SIZE}")
         self.slow = slow
         self.terminates = terminates

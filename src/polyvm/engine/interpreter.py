@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polyvm
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
-from polyvm.engine.layout import FUSION_COLUMNS, SLOT_SIZE, CpuRecord
+from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
 from polyvm.isa import get as get_isa
 
@@ -98,6 +98,7 @@ def build(isa: Isa) -> ModuleText:
     """The whole interpreter as LLVM text."""
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.decoder import DecoderBuilder
+    from polyvm.engine.fusion import Fusion
     from polyvm.engine.runtime import Runtime
 
     module = ModuleText()
@@ -108,30 +109,14 @@ def build(isa: Isa) -> ModuleText:
     forms: dict[str, list[Form]] = {}
     for insn in isa.instructions:
         forms[insn.name] = handlers.add(insn)
-    fused = handlers.fuse(isa.fusion)
+    fusion = Fusion(isa, {form.insn.name: form for form in handlers.all if not form.fixed})
+    fusion.emit(module, record, lambda insn: stage(isa, insn, {}, fast=True))
     _illegal_handler(module, record)
     DecoderBuilder(runtime, isa, forms, len(handlers.all)).build()
-    _table(module, "form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
-    _table(module, "form_terminates", "i8", [str(int(form.terminates)) for form in handlers.all] + ["1"])
-    _fusion_tables(module, handlers.all, fused)
+    module.table("form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
+    module.table("form_terminates", "i8", [int(form.terminates) for form in handlers.all] + [1])
+    fusion.tables(module, len(handlers.all))
     return module
-
-
-def _table(module: ModuleText, name: str, type_: str, entries: list[str]) -> None:
-    text = ", ".join(f"{type_} {entry}" for entry in entries)
-    module.add(f"@{name} = internal constant [{len(entries)} x {type_}] [{text}]")
-
-
-def _fusion_tables(module: ModuleText, forms: list[Form], fused: list[tuple[Form, Form, str]]) -> None:
-    """Rows for the instructions that can come first, columns for those that can come second; 0 means neither."""
-    rows = {form.index: i + 1 for i, form in enumerate(dict.fromkeys(first for first, _, _ in fused))}
-    columns = {form.index: i + 1 for i, form in enumerate(dict.fromkeys(second for _, second, _ in fused))}
-    _table(module, "fusion_row", "i8", [str(rows.get(i, 0)) for i in range(len(forms) + 1)])
-    _table(module, "fusion_column", "i8", [str(columns.get(i, 0)) for i in range(len(forms) + 1)])
-    cells = ["null"] * ((len(rows) + 1) * FUSION_COLUMNS)
-    for first, second, name in fused:
-        cells[rows[first.index] * FUSION_COLUMNS + columns[second.index]] = f"@{name}"
-    _table(module, "fusion", "ptr", cells)
 
 
 def _illegal_handler(module: ModuleText, record: CpuRecord) -> None:
@@ -188,29 +173,6 @@ class _Handlers:
         emitter.region(staged.region)
         emitter.finish()
         return emitter
-
-    def fuse(self, pairs: list[tuple[str, str]]) -> list[tuple[Form, Form, str]]:
-        """Handlers for pairs of instructions that often follow each other: half the dispatch."""
-        from polyvm.engine.handlers import HandlerEmitter, operand_places
-
-        general = {form.insn.name: form for form in self.all if not form.fixed}
-        fused: list[tuple[Form, Form, str]] = []
-        for first_name, second_name in pairs:
-            first, second = general[first_name], general[second_name]
-            name = f"h2_{first.name}__{second.name}"
-            emitter = HandlerEmitter(
-                self.module, name, self.record, f"h_{first.name}_slow", terminates=first.terminates
-            )
-            one = stage(self.isa, first.insn, {}, fast=True)
-            two = stage(self.isa, second.insn, {}, fast=True)
-            emitter.load_operands(one.operands, operand_places(first.insn))
-            emitter.load_operands(two.operands, operand_places(second.insn), SLOT_SIZE)
-            emitter.region(one.region)
-            emitter.second(f"h_{second.name}_slow", terminates=second.terminates)
-            emitter.region(two.region)
-            emitter.finish()
-            fused.append((first, second, name))
-        return fused
 
 
 class Staged(NamedTuple):

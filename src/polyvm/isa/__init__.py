@@ -37,6 +37,7 @@ class Isa:
 
     def __init__(self) -> None:
         self._set: InstructionSet | None = None
+        self._by_name: dict[str, Insn] = {}
         self._decoder: Decoder | None = None
         self._disassembler: Disassembler | None = None
 
@@ -53,8 +54,14 @@ class Isa:
         raise NotImplementedError
 
     @property
-    def fusion(self) -> list[tuple[str, str]]:
-        """Pairs of instructions that follow each other often enough for a handler of their own."""
+    def fusion(self) -> list[list[str]]:
+        """Sequences of instructions that follow each other often enough for a handler of their own; "name:operand" where the
+        operand is the register that the instruction before writes. Each but the pairs continues an earlier one."""
+        return []
+
+    def forwards(self, first: Insn, second: Insn) -> list[tuple[str, str]]:
+        """Operands of two instructions in a row: a register that the first writes, one that the second reads, of the same
+        file."""
         return []
 
     @property
@@ -68,6 +75,12 @@ class Isa:
     def instructions(self) -> list[Insn]:
         """All instructions, in the order of their numbers."""
         return self.instruction_set.instructions
+
+    def instruction(self, name: str) -> Insn:
+        """The instruction called `name`; KeyError if there is none."""
+        if not self._by_name:
+            self._by_name = {insn.name: insn for insn in self.instructions}
+        return self._by_name[name]
 
     @property
     def encodings(self) -> list[Encoding]:

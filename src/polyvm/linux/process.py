@@ -201,6 +201,7 @@ class Process:
         self._pausing = False
         self._resumed = threading.Condition(self.lock)
         self.strace_fd = -1
+        self.own_descriptors: list[int] = []  # polyvm's, which the guest's execve does not close
         if strace:
             import fcntl
 
@@ -333,7 +334,7 @@ class Process:
 
         for name in os.listdir("/proc/self/fd"):
             fd = int(name)
-            if fd in (self.strace_fd, self.vfork_fd, *but):
+            if fd in (self.strace_fd, self.vfork_fd, *self.own_descriptors, *but):
                 continue
             try:
                 if fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:

@@ -8,7 +8,7 @@ from polyvm.isa import Isa
 from polyvm.isa.riscv64.state import F_NAMES, LAYOUT, X_NAMES
 
 if TYPE_CHECKING:
-    from polyvm.isa.insn import InstructionSet
+    from polyvm.isa.insn import Insn, InstructionSet
     from polyvm.isa.riscv64.builder import Rv
 
 # One module for each extension or small family of extensions; floating point before what expands to it.
@@ -41,11 +41,22 @@ class Riscv64(Isa):
         return 4 if start & 3 == 3 else 2
 
     @property
-    def fusion(self) -> list[tuple[str, str]]:
-        """Pairs of instructions that follow each other often enough for a handler of their own."""
-        from polyvm.isa.riscv64.fusion import PAIRS
+    def fusion(self) -> list[list[str]]:
+        """Sequences of instructions that are executed often enough for a handler of their own, shorter ones first."""
+        from polyvm.isa.riscv64.fusion import LONGER, PAIRS
 
-        return PAIRS
+        found: list[list[str]] = []
+        for first, second in PAIRS:
+            one, two = self.instruction(first), self.instruction(second)
+            found += [[first, second], *([first, f"{second}:{read}"] for _, read in self.forwards(one, two))]
+        return found + sorted(LONGER, key=len)
+
+    def forwards(self, first: Insn, second: Insn) -> list[tuple[str, str]]:
+        """Operands of a fused pair: a register that the first writes, one that the second reads, of the same file."""
+        written = [o for o in first.operands if o.kind.name in ("XD", "FD")]
+        return [
+            (w.name, r.name) for w in written for r in second.operands if r.kind.name == w.kind.name[:-1]
+        ][:2]
 
     def load(self) -> InstructionSet:
         """Import all instructions."""
