@@ -18,6 +18,7 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     DEFAULT_MXCSR,
     RM_TABLE_NEAREST,
+    SAMPLES,
 )
 from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault
@@ -28,6 +29,7 @@ from polyvm.vcpu import exits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from polyvm.engine.jit import Jit
     from polyvm.mem import Arena
 
 _UNLIMITED = (1 << 63) - 1
@@ -76,6 +78,9 @@ class Core:
             for slot in record.layout.slots.values()
         }
         self.x = self._files["x"]
+        self.samples = (ctypes.c_uint64 * SAMPLES).from_address(self._cpu + record.samples)
+        self.jit: Jit | None = None
+        self.jit_seen = self.jit_installed = 0
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
         self.exits: dict[int, int] = {}
@@ -83,6 +88,9 @@ class Core:
         self._set("arena_start", self._code)
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
+        self._set("tick_left", _UNLIMITED)
+        for name in ("refill", "lookup", "budget_out"):
+            self._set(f"f_{name}", self._native.object.symbols[name])
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
         self.arena = arena
@@ -110,11 +118,14 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("frm", 0)
         self._set("rm_table", RM_TABLE_NEAREST)
+        if self.jit is not None:
+            self.jit.reset()
         self._attach(arena if arena is not None else self.arena)
 
     def clone(self) -> Core:
         """Another core on the same memory whose registers start as copies of these."""
         other = Core(self.isa_name, self.arena)
+        other.use_jit(self.jit)
         ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
         for name in ("mxcsr", "frm", "rm_table"):
             other._set(name, self._get(name))
@@ -151,6 +162,10 @@ class Core:
             if code == exits.WATCH:
                 self._set("watch_skip", self._fields["arg0"].value)
                 return code
+            if code == exits.TICK:
+                if self.jit is not None:
+                    self.jit.tick(self)
+                continue
             if code != exits.EVAL:
                 return code
             code = self._evaluate()
@@ -175,6 +190,38 @@ class Core:
     def flush(self) -> None:
         """Forget all decoded code."""
         self._native.flush(self._cpu)
+
+    # -- the JIT ----------------------------------------------------------------------------------------------
+
+    def use_jit(self, jit: Jit | None) -> None:
+        """Compile what is hot with `jit`, which must be for this core's memory; None: interpret everything."""
+        self.jit = jit
+        if jit is None:
+            self._set("translations", 0)
+            self._set("tick_left", _UNLIMITED)
+        else:
+            jit.attach(self)
+
+    @property
+    def identity(self) -> str:
+        """Names all that shapes the generated code: sources, host CPU, versions."""
+        return self._native.identity
+
+    def known(self, pc: int) -> int:
+        """Host address of the decoded block at `pc`, or 0."""
+        return self._native.known(self._cpu, pc)
+
+    def install(self, pc: int) -> bool:
+        """Attach what the translation table has for `pc` to the block there, if it is decoded."""
+        return bool(self._native.install(self._cpu, pc))
+
+    def get_field(self, name: str) -> int:
+        """A field of the CPU record."""
+        return self._get(name)
+
+    def set_field(self, name: str, value: int) -> None:
+        """Write a field of the CPU record."""
+        self._set(name, value)
 
     # -- state ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from polyvm.engine.layout import (
     BLOCK_COUNT,
     BLOCK_END,
     BLOCK_FALL,
+    BLOCK_FIRST,
     BLOCK_HEADER,
     BLOCK_N,
     BLOCK_NEXT,
@@ -103,7 +104,7 @@ class DecoderBuilder:
         with b.if_(r.get(cpu, "arena").ugt(r.get(cpu, "arena_end"))):
             b.call("flush", I64, cpu)
         block = r.get(cpu, "arena")
-        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT):
+        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT, BLOCK_FIRST):
             b.hstore(block, b.const(I64, 0), offset)
         b.hstore(block, pc, BLOCK_PC)
         slot = b.local(block + BLOCK_HEADER)

@@ -333,6 +333,10 @@ class HandlerEmitter(Emitter):
 
     # -- where the guest goes next ----------------------------------------------------------------------------
 
+    def remember(self, block: str) -> None:
+        """Note in this block's header where its indirect jump goes: regions grow along it."""
+        self.line(f"store i64 {block}, ptr {self.pointer(BLOCK, BLOCK_TAKEN)}, align 8")
+
     def enter(self, block: str, budget: str = BUDGET) -> None:
         """Go to the first slot of `block`, unless the budget is used up."""
         counter = self.pointer(block, BLOCK_COUNT)
@@ -386,7 +390,9 @@ class HandlerEmitter(Emitter):
         self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
         self.tail("@lookup")
         self.place(hit)
-        self.enter(self.load64(entry, self.record.jump_cache + 8))
+        block = self.load64(entry, self.record.jump_cache + 8)
+        self.remember(block)
+        self.enter(block)
 
     def _exit(self, code: int, args: list[str]) -> None:
         self.line(f"store i64 {code}, ptr {self.field('code')}, align 8")

@@ -37,14 +37,18 @@ _OPTIMISATION = 2
 class NativeInterpreter:
     """The native functions of a loaded interpreter."""
 
-    __slots__ = ("flush", "object", "record", "run")
+    __slots__ = ("flush", "identity", "install", "known", "object", "record", "run")
 
-    def __init__(self, loaded: LoadedObject, record: CpuRecord) -> None:
+    def __init__(self, loaded: LoadedObject, record: CpuRecord, identity: str) -> None:
+        self.identity = identity
         self.object = loaded
         self.record = record
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
         self.run: Callable[[int], int] = prototype(loaded.symbols["run"])
         self.flush: Callable[[int], int] = prototype(loaded.symbols["flush"])
+        binary = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64)
+        self.known: Callable[[int, int], int] = binary(loaded.symbols["known"])
+        self.install: Callable[[int, int], int] = binary(loaded.symbols["install"])
 
 
 def _stamp() -> str:
@@ -91,7 +95,7 @@ def load(name: str) -> NativeInterpreter:
 
         data = compile_object(build(isa).text(), _OPTIMISATION)
         cache.store(entry, data)
-    return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout))
+    return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout), entry)
 
 
 def build(isa: Isa) -> ModuleText:

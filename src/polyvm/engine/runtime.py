@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm import Emitter
+from polyvm.engine.attach import Attach, sample
 from polyvm.engine.handlers import CONVENTION, PARAMS, HandlerEmitter
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -72,6 +73,7 @@ class Runtime:
         self.function("instret", 4, self.instret)
         self.function("executed_in_block", 2, self.executed_in_block)
         self.function("run", 1, self.run)
+        Attach(self).build()
         fall = HandlerEmitter(self.module, "p_fall", self.record, "p_fall", terminates=True)
         fall.chained(BLOCK_FALL, None)
         fall.finish()
@@ -83,9 +85,9 @@ class Runtime:
         emitter = HandlerEmitter(self.module, body.__name__, self.record, None, terminates=True)
         self._write(emitter, PARAMS, body)
 
-    def function(self, name: str, arity: int, body: Callable[..., None]) -> None:
-        """A function of the C convention with i64 parameters and an i64 result."""
-        self._write(Emitter(self.module, name, [I64] * arity, I64), [I64] * arity, body)
+    def function(self, name: str, arity: int, body: Callable[..., None], convention: str = "") -> None:
+        """A function of the C convention, or another, with i64 parameters and an i64 result."""
+        self._write(Emitter(self.module, name, [I64] * arity, I64, convention), [I64] * arity, body)
 
     def _write(self, emitter: Emitter, params: list[Type], body: Callable[..., None]) -> None:
         self.b = Builder(self.record.layout)
@@ -123,7 +125,7 @@ class Runtime:
         handler = b.hload(block, I64, BLOCK_HEADER)
         b.tailcall("", handler, cpu, block + BLOCK_HEADER, block, left, mem, attr)
 
-    def _settle(self, cpu: Value, budget: Value) -> Value:
+    def settle(self, cpu: Value, budget: Value) -> Value:
         """Book what was executed since the budget was granted; the limit that is left."""
         used = self.get(cpu, "granted") - budget
         self.put(cpu, "executed", self.get(cpu, "executed") + used)
@@ -142,12 +144,18 @@ class Runtime:
         b = self.b
         self.put(cpu, "host_sp", b.emit("entry_sp", I64))
         n = b.hload(block, I32, BLOCK_N).zext(I64)
-        limit = self._settle(cpu, budget + n)
-        self.set_pc(cpu, b.hload(block, I64, BLOCK_PC))
+        pc = b.hload(block, I64, BLOCK_PC)
+        with b.if_(self.get(cpu, "granted").sgt(budget + n)):
+            sample(self, cpu, pc)
+        limit = self.settle(cpu, budget + n)
+        self.set_pc(cpu, pc)
         with b.if_(b.hload(cpu, I32, self.record["stop"]).ne(0)):
             self._leave(cpu, exits.STOPPED)
         with b.if_(limit.sle(0)):
             self._leave(cpu, exits.BUDGET)
+        with b.if_(self.get(cpu, "tick").ne(0)):
+            self.put(cpu, "tick", 0)
+            self._leave(cpu, exits.TICK)
         grant = limit.smin(b.const(I64, SLICE))
         self.put(cpu, "granted", grant)
         with b.if_(self.get(cpu, "epoch").ne(b.hload(self.get(cpu, "epoch_ptr"), I64))):
@@ -156,7 +164,7 @@ class Runtime:
             # The last instructions of a limited run: a block cut to size, which nothing else finds.
             short = b.call("decode", I64, cpu, b.hload(block, I64, BLOCK_PC), grant)
             with b.if_(short.eq(0)):
-                self._settle(cpu, grant)
+                self.settle(cpu, grant)
                 b.ret()
             self._enter(cpu, slot, short, grant, mem, attr)
         b.tailcall("", b.hload(block, I64, BLOCK_HEADER), cpu, block + BLOCK_HEADER, block, grant - n, mem, attr)
@@ -165,7 +173,7 @@ class Runtime:
         b = self.b
         found = b.call("find", I64, cpu, self.pc(cpu))
         with b.if_(found.eq(0)):
-            self._settle(cpu, budget)
+            self.settle(cpu, budget)
             b.ret()
         return found
 
@@ -194,7 +202,7 @@ class Runtime:
         off = b.hload(slot, I8, SLOT_OFF).zext(I64)
         self.set_pc(cpu, b.hload(block, I64, BLOCK_PC) + (off << 1))
         n = b.hload(block, I32, BLOCK_N).zext(I64)
-        self._settle(cpu, budget + n - done.get())
+        self.settle(cpu, budget + n - done.get())
         b.ret()
 
     def host_fault(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
@@ -273,6 +281,7 @@ class Runtime:
         with b.if_(made.ne(0)):
             b.hstore(made, b.hload(bucket, I64), BLOCK_NEXT)
             b.hstore(bucket, made)
+            b.call("attach", I64, cpu, made)
         b.ret(made)
 
     def flush(self, cpu: Value) -> None:

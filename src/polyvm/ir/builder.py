@@ -48,6 +48,7 @@ class Builder:
     def __init__(self, layout: StateLayout) -> None:
         self.layout = layout
         self.body = Region()
+        self.place: tuple[int, int] | None = None  # the instruction's address and the next one's, where they are known
         self.fast = False  # staging for a handler that may hand over to a slow twin
         self._region: Region | None = self.body
         self._last_if: tuple[Region | None, Value | None, bool | None] | None = None
@@ -210,11 +211,11 @@ class Builder:
 
     def pc(self) -> Value:
         """The address of this instruction (i64)."""
-        return self.emit("pc", I64)
+        return self.emit("pc", I64) if self.place is None else self.const(I64, self.place[0])
 
     def next_pc(self) -> Value:
         """The address of the next instruction in memory (i64)."""
-        return self.emit("next_pc", I64)
+        return self.emit("next_pc", I64) if self.place is None else self.const(I64, self.place[1])
 
     def instret(self) -> Value:
         """Instructions completed before this one (i64)."""

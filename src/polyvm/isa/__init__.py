@@ -34,6 +34,7 @@ class Isa:
     layout: StateLayout
     register_names: Mapping[str, Sequence[str]]
     extensions: tuple[str, ...]
+    floating_files: tuple[str, ...] = ()  # register files that hold floating-point numbers, raw
 
     def __init__(self) -> None:
         self._set: InstructionSet | None = None

@@ -16,6 +16,7 @@ HOOK = 7  # an instruction or block that a hook is set on, before it is executed
 EVAL = 8  # one instruction for the evaluator: something the host's hardware cannot do exactly
 FENCE_I = 9  # the guest synchronises its instruction stream
 HOSTFAULT = 10  # the host could not serve an access that the attributes allow (a truncated file mapping)
+TICK = 12  # enough samples were taken for the JIT to look at; never seen outside the engine
 WATCH = 11  # an access to watched memory, before it is made
 
 NAMES: dict[int, str] = {

@@ -25,6 +25,7 @@ class Riscv64(Isa):
     name = "riscv64"
     layout = LAYOUT
     register_names = {"x": X_NAMES, "f": F_NAMES}
+    floating_files = ("f",)
     extensions = (
         "I", "M", "A", "F", "D", "C", "Zicsr", "Zicntr", "Zifencei", "Zihintpause", "Zicond", "Zicbom", "Zicbop", "Zicboz",
         "Zimop", "Zawrs", "Zacas", "Zabha", "Zfh", "Zfhmin", "Zfa", "Zba", "Zbb", "Zbc", "Zbs", "Zcb", "Zcmop",

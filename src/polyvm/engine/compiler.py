@@ -1,0 +1,132 @@
+"""The guest's side of the compiler's process."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from polyvm.errors import EngineError
+
+if TYPE_CHECKING:
+    import socket
+
+    from polyvm.engine.region import RegionSpec
+
+_HIGH = 900  # descriptors from here on are polyvm's own
+_STARTS = 3  # a process that keeps dying is not started again
+
+
+class Compiler:
+    """A process that compiles regions, started at the first request."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._pid = 0
+        self._starts = 0
+        self._number = 0
+        self._buffer = b""
+        self._sent: dict[int, float] = {}
+        self.lost = False
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that the connection uses."""
+        return [] if self._socket is None else [self._socket.fileno()]
+
+    def abandon(self) -> None:
+        """Forget the process, which is another's."""
+        if self._socket is not None:
+            self._socket.close()
+        self.__init__()
+
+    def close(self) -> None:
+        """End the process: it ends when the connection does."""
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            from polyvm.engine.spawn import reap
+
+            self._socket.close()
+            self._socket = None
+            self._buffer = b""
+            self._sent.clear()
+            reap(self._pid)
+        self.lost = True
+
+    def _start(self) -> bool:
+        import fcntl
+        import socket
+
+        import polyvm
+        from polyvm.engine.spawn import start_hidden
+
+        if self._starts >= _STARTS:
+            return False
+        self._starts += 1
+        root = os.path.dirname(os.path.dirname(polyvm.__file__))
+        code = f"import sys; sys.path.insert(0, {root!r}); from polyvm.engine.worker import main; main()"
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                high = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
+                ours.close()
+                self._socket = socket.socket(fileno=high)
+                self._socket.setblocking(False)
+                self._pid = start_hidden(sys.executable, [sys.executable, "-c", code], dict(os.environ), theirs.fileno())
+        except (OSError, EngineError):
+            self._socket = None
+            return False
+        self.lost = False
+        return True
+
+    def send(self, spec: RegionSpec) -> int | None:
+        """Ask for a region; the request's number, or None if there is no process to ask."""
+        from polyvm.engine.worker import frame
+
+        if self._socket is None and not self._start():
+            return None
+        self._number += 1
+        data = frame(self._number, spec.pack())
+        assert self._socket is not None
+        try:
+            self._socket.setblocking(True)
+            self._socket.sendall(data)
+            self._socket.setblocking(False)
+        except OSError:
+            self._drop()
+            return None
+        self._sent[self._number] = perf_counter()
+        return self._number
+
+    def receive(self, timeout: float) -> list[tuple[int, bytes | str, float]]:
+        """Answers that are there, or come within `timeout` seconds: number, object or reason, seconds it took."""
+        found: list[tuple[int, bytes | str, float]] = []
+        if self._socket is None:
+            return found
+        try:
+            if timeout and not select.select([self._socket], [], [], timeout)[0]:
+                return found
+            while True:
+                got = self._socket.recv(1 << 20)
+                if not got:
+                    self._drop()
+                    return found
+                self._buffer += got
+        except BlockingIOError:
+            pass
+        except (OSError, ValueError):
+            self._drop()
+            return found
+        while len(self._buffer) >= 8:
+            size = int.from_bytes(self._buffer[:8], "little")
+            if len(self._buffer) < 8 + size:
+                break
+            number, answer = marshal.loads(self._buffer[8 : 8 + size])
+            self._buffer = self._buffer[8 + size :]
+            found.append((number, answer, perf_counter() - self._sent.pop(number, perf_counter())))
+        return found

@@ -1,0 +1,301 @@
+"""The just-in-time compiler's run time: which code is hot, what is compiled, and where it goes.
+
+The interpreter and compiled regions note where they are whenever their slice of the budget ends, so samples fall on code in
+proportion to the instructions that it executes. After some samples a core comes here (`tick`): the samples become an exponentially
+weighted moving average for each address, and what is above the threshold is looked up on disk or sent to the compiler's process.
+What comes back is put into the translation table, from which the native side attaches it to blocks, now and whenever they
+are decoded anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from collections import Counter
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from polyvm.codegen import cache
+from polyvm.codegen.objects import LoadedObject
+from polyvm.engine.attach import table_index
+from polyvm.engine.compiler import Compiler
+from polyvm.engine.grow import grow
+from polyvm.engine.layout import SAMPLES, TABLE_BITS, TABLE_PROBES
+from polyvm.engine.region import Compiled, RegionSpec
+from polyvm.errors import EngineError, MemoryFault
+from polyvm.mem.host import host_mmap, host_munmap
+
+if TYPE_CHECKING:
+    from polyvm.engine.core import Core
+
+MODES = ("off", "quick", "full", "auto")
+_KEEP = 0.6  # of the average from one tick to the next
+_HOT = 4.0  # samples: about as many thousand instructions, sixteenfold
+_QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
+_FIRST_TICK, _TICK, _CALM_TICK = 24, 256, 2048  # samples
+_FORCED_SLICE = 1
+_NEVER = 1 << 62
+_MOST_BLOCKS, _MOST_INSTRUCTIONS = 200, 1500
+_LEVELS = {"quick": 1, "full": 2, "auto": 2}
+
+
+class Counters:
+    """What the JIT did; `--stats` shows it."""
+
+    def __init__(self) -> None:
+        self.compiled = self.cached = self.failed = self.requested = self.ticks = 0
+        self.instructions = 0  # guest instructions in compiled regions
+        self.compile_seconds = 0.0  # of the compiler's process
+        self.interpreted_samples = self.compiled_samples = 0
+
+
+class Installed:
+    """A region in memory. `keep` holds what its record points to."""
+
+    __slots__ = ("instructions", "keep", "level", "record")
+
+    def __init__(self, compiled: Compiled) -> None:
+        loaded = LoadedObject(compiled.data)
+        self.level = compiled.level
+        self.instructions = compiled.instructions
+        self.record = (ctypes.c_uint64 * (2 + 3 * len(compiled.parts)))()
+        buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
+        words = [loaded.symbols["region"], len(compiled.parts)]
+        for (address, data), buffer in zip(compiled.parts, buffers, strict=True):
+            words += [address, len(data), ctypes.addressof(buffer)]
+        self.record[:] = words
+        self.keep = (loaded, buffers)
+
+
+class Jit:
+    """One for all cores that share guest memory.
+
+    `mode`: "auto" compiles what is hot; "quick" with few passes; "full" forces every block, compiled before it goes on, for
+    tests; "off" never.
+    """
+
+    def __init__(self, isa_name: str, mode: str, identity: str) -> None:
+        self.isa_name = isa_name
+        self.mode = mode
+        self.identity = identity
+        self.counters = Counters()
+        self._lock = threading.Lock()
+        self._size = 16 << TABLE_BITS
+        self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        self.regions: dict[int, Installed] = {}
+        self._heat: dict[int, float] = {}
+        self._asked: dict[int, tuple[int, RegionSpec]] = {}
+        self._settled: set[int] = set()  # addresses that nothing more is to be done about
+        self._generation = 0
+        self._installed: list[int] = []
+        self._compiler = Compiler()
+        self._retired: list[Installed] = []
+
+    @property
+    def forced(self) -> bool:
+        """True where everything is compiled before it is executed."""
+        return self.mode == "full"
+
+    # -- cores ------------------------------------------------------------------------------------------------
+
+    def attach(self, core: Core) -> None:
+        """Let `core` use the translations and take samples."""
+        core.set_field("translations", self._address)
+        core.set_field("tick_left", 1 if self.forced else _FIRST_TICK)
+        core.jit_seen = core.get_field("sampled")
+        core.jit_installed = 0
+
+    def reset(self) -> None:
+        """Other guest memory: nothing that was compiled holds."""
+        with self._lock:
+            self._generation += 1
+            ctypes.memset(self._address, 0, self._size)
+            self._retired += self.regions.values()
+            self.regions.clear()
+            self._heat.clear()
+            self._settled.clear()
+            self._installed.clear()
+
+    def after_fork(self) -> None:
+        """In the child of a fork: the compiler belongs to the parent."""
+        self._lock = threading.Lock()
+        self._compiler.abandon()
+        self._asked.clear()
+
+    def close(self) -> None:
+        """End the compiler's process."""
+        self._compiler.close()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """polyvm's own, which the guest's execve leaves open."""
+        return self._compiler.descriptors
+
+    # -- ticks ------------------------------------------------------------------------------------------------
+
+    def tick(self, core: Core) -> None:
+        """Look at the samples of `core`, ask for what is hot, install what is ready."""
+        with self._lock:
+            self.counters.ticks += 1
+            interpreted, compiled = self._average(core)
+            self._collect()
+            if self.forced:
+                self._force(core)
+            else:
+                self._request(core)
+            self._refresh(core)
+            if self.forced:
+                left = 1
+            elif self._asked or interpreted * 16 > compiled:
+                left = _TICK
+            else:
+                left = _CALM_TICK
+            core.set_field("tick_left", left)
+
+    def _average(self, core: Core) -> tuple[int, int]:
+        taken = core.get_field("sampled")
+        new = min(taken - core.jit_seen, SAMPLES)
+        core.jit_seen = taken
+        ring = core.samples
+        places = [(taken - 1 - i) & (SAMPLES - 1) for i in range(new)]
+        counts = Counter([ring[i] for i in places])
+        heat = self._heat
+        for pc in list(heat):
+            kept = heat[pc] * _KEEP
+            if kept < 0.1:
+                del heat[pc]
+            else:
+                heat[pc] = kept
+        compiled = 0
+        for pc, count in counts.items():
+            if pc & 1:
+                compiled += count
+            else:
+                heat[pc] = heat.get(pc, 0.0) + count
+        self.counters.interpreted_samples += new - compiled
+        self.counters.compiled_samples += compiled
+        return new - compiled, compiled
+
+    def _request(self, core: Core) -> None:
+        hot = sorted(((h, pc) for pc, h in self._heat.items() if pc not in self._settled), reverse=True)
+        for heat, pc in hot[:16]:
+            if heat >= 1 and self._from_disk(core, pc):
+                continue
+            if heat < _HOT * (1 + len(self._asked)) or len(self._asked) >= _QUEUE:
+                break
+            self._ask(core, pc)
+
+    def _key(self, core: Core, pc: int) -> str | None:
+        block = core.known(pc)
+        if not block:
+            return None
+        end = ctypes.c_uint64.from_address(block + 8).value
+        try:
+            code = core.arena.peek(pc, end - pc)
+        except MemoryFault:
+            return None
+        return cache.key("region", self.identity, self.mode, str(pc), code)
+
+    def _from_disk(self, core: Core, pc: int) -> bool:
+        """Install the region at `pc` as an earlier run compiled it; True if there is nothing more to do."""
+        name = self._key(core, pc)
+        if name is None:
+            return True
+        data = cache.load(name)
+        compiled = Compiled.unpack(data) if data else None
+        if compiled is None or compiled.head != pc or not self._install(compiled):
+            return False
+        self.counters.cached += 1
+        return True
+
+    def _ask(self, core: Core, pc: int) -> None:
+        self._settled.add(pc)
+        try:
+            spec = grow(core, pc, _LEVELS[self.mode], _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+        except MemoryFault:
+            return
+        if spec is None:
+            self._settled.discard(pc)
+            return
+        number = self._compiler.send(spec)
+        if number is not None:
+            self.counters.requested += 1
+            self._asked[number] = (self._generation, spec)
+
+    def _collect(self, timeout: float = 0.0) -> None:
+        """Install what the compiler has finished."""
+        for number, answer, seconds in self._compiler.receive(timeout):
+            asked = self._asked.pop(number, None)
+            if asked is None:
+                continue
+            generation, spec = asked
+            self.counters.compile_seconds += seconds
+            if isinstance(answer, str):
+                self.counters.failed += 1
+                if os.environ.get("POLYVM_DEBUG"):
+                    os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
+                continue
+            compiled = Compiled(spec.head, spec.level, spec.instructions, spec.parts(), answer)
+            head = spec.blocks[0]
+            cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
+            if generation == self._generation:
+                self._install(compiled)
+                self.counters.compiled += 1
+        if self._compiler.lost and self._asked:
+            self.counters.failed += len(self._asked)
+            self._asked.clear()
+
+    def _install(self, compiled: Compiled) -> bool:
+        try:
+            region = Installed(compiled)
+        except (EngineError, KeyError):
+            return False
+        if not self._enter(compiled.head, ctypes.addressof(region.record)):
+            return False
+        old = self.regions.get(compiled.head)
+        if old is not None:
+            self._retired.append(old)
+        self.regions[compiled.head] = region
+        self._settled.add(compiled.head)
+        self._installed.append(compiled.head)
+        self.counters.instructions += compiled.instructions
+        return True
+
+    def _enter(self, pc: int, record: int) -> bool:
+        """Put `record` into the table, which other threads read."""
+        index = table_index(pc)
+        for probe in range(TABLE_PROBES):
+            place = self._address + 16 * ((index + probe) & ((1 << TABLE_BITS) - 1))
+            known = ctypes.c_uint64.from_address(place)
+            if known.value in (0, pc):
+                ctypes.c_uint64.from_address(place + 8).value = record
+                known.value = pc
+                return True
+        return False
+
+    def _refresh(self, core: Core) -> None:
+        """Attach to `core` what was installed since it was here last."""
+        for pc in self._installed[core.jit_installed :]:
+            core.install(pc)
+        core.jit_installed = len(self._installed)
+
+    def _force(self, core: Core) -> None:
+        """Compile the region at the core's pc now."""
+        pc = core.pc
+        if pc in self._settled:
+            return
+        if core.known(pc) and not self._from_disk(core, pc):
+            self._ask(core, pc)
+            while self._asked:
+                self._collect(10.0)
+
+    def free(self) -> None:
+        """Give the table back; no core may use it any more."""
+        host_munmap(self._address, self._size)
+
+
+def clock() -> float:
+    """Seconds, for measuring the compiler."""
+    return perf_counter()

@@ -1,0 +1,73 @@
+"""The compiler's process: regions in, objects out.
+
+It runs beside the guest, at a lower priority, so that neither LLVM's memory nor Python's lock is in the guest's way, and a failure
+of LLVM ends nothing but this process. Messages both ways: a length of 8 bytes, then as many bytes, which `marshal` reads as
+(number, payload). A request's payload is a packed `RegionSpec`; the answer's is the object, or a text that says why there is none.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import socket
+import sys
+
+
+def compile_region(packed: bytes) -> bytes:
+    """The object of a packed region."""
+    from polyvm.codegen.native import compile_object
+    from polyvm.engine.region import RegionSpec
+    from polyvm.engine.translate import translate
+    from polyvm.isa import get
+
+    spec = RegionSpec.unpack(packed)
+    return compile_object(translate(get(spec.isa), spec), spec.level)
+
+
+def frame(number: int, payload: bytes | str) -> bytes:
+    """A message."""
+    data = marshal.dumps((number, payload))
+    return len(data).to_bytes(8, "little") + data
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        got = connection.recv(size - len(data))
+        if not got:
+            os._exit(0)
+        data += got
+    return data
+
+
+def main() -> None:
+    """Serve the connection on descriptor 0 until it is closed."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTOU, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    sink = os.open(os.devnull, os.O_RDWR)
+    while sink < 2:
+        sink = os.dup(sink)
+    try:
+        os.setsid()
+        os.nice(5)
+    except OSError:
+        pass  # not allowed here, and not needed
+    connection = socket.socket(fileno=0)
+    while True:
+        size = int.from_bytes(_receive(connection, 8), "little")
+        number, packed = marshal.loads(_receive(connection, size))
+        answer: bytes | str
+        try:
+            answer = compile_region(packed)
+        except Exception as error:  # whatever it is, the guest goes on without this region
+            answer = f"{type(error).__name__}: {error}"
+        try:
+            connection.sendall(frame(number, answer))
+        except OSError:
+            sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
