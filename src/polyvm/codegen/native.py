@@ -58,6 +58,35 @@ def compile_object(text: str, level: int = 2) -> bytes:
     return data
 
 
+# For code with many paths: LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's
+# registers are still stack slots.
+_FIRST = ("sroa", "instruction_combine", "simplify_cfg")
+_FULL = (*_FIRST, "jump_threading", "reassociate", "sccp", "new_gvn", "dead_store_elimination", "aggressive_dce",
+         "simplify_cfg", "instruction_combine")  # fmt: skip
+
+
+def compile_region_object(text: str, level: int, *, whole: bool) -> bytes:
+    """The object of a region: `level` 1 without passes, 2 with many; `whole` adds LLVM's own pipeline, for small ones."""
+    machine = _machine(2 if level > 1 else 1)
+    module = _parse(text)
+    if level > 1:
+        _run_passes(module, machine, _FIRST if whole else _FULL)
+        if whole:
+            _optimise(module, machine, 2)
+    data: bytes = machine.emit_object(module)
+    return data
+
+
+def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, names: tuple[str, ...]) -> None:
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes = llvm.create_new_function_pass_manager()
+    for name in names:
+        getattr(passes, f"add_{name}_pass")()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
+
+
 def compile_views(text: str, level: int = 2) -> tuple[str, str]:
     """Optimised LLVM text and assembly of `text`, for people to read."""
     machine = _machine(level)

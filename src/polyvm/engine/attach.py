@@ -1,5 +1,6 @@
 """How compiled regions get into the interpreter's blocks: native functions, written with the builder.
 
+    scan        bring every block's heat up to date and list the hottest
     refill      called by a region that runs out of budget: book what was executed, look at requests, grant more; 0: leave
     known       the block at an address, if it is decoded; else 0
     attach      let the region that the translation table has for a block, if any, stand for it; 1 if there was one
@@ -13,19 +14,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.engine.layout import (
+    BLOCK_COUNT,
     BLOCK_FIRST,
     BLOCK_HEADER,
+    BLOCK_HEAT,
+    BLOCK_N,
     BLOCK_NEXT,
     BLOCK_PC,
+    BLOCK_SEEN,
+    BLOCK_SIZE,
     BUCKET_BITS,
     PSEUDO,
-    REGION_SLICE,
-    SAMPLES,
+    SLICE,
     SLOT_REG,
     TABLE_BITS,
     TABLE_PROBES,
 )
-from polyvm.ir import I8, I16, I64
+from polyvm.ir import I8, I16, I32, I64
 from polyvm.mem import CODE, EXEC, FAST_W, PAGE_BITS, SIZE_BITS
 
 if TYPE_CHECKING:
@@ -40,12 +45,9 @@ def table_index(pc: int) -> int:
     return (pc * _GOLDEN & (1 << 64) - 1) >> (64 - TABLE_BITS)
 
 
-def sample(r: Runtime, cpu: Value, what: Value) -> None:
-    """Put `what` into the ring of samples, and ask for a tick when enough were taken."""
+def count_slice(r: Runtime, cpu: Value) -> None:
+    """Ask for a tick when enough slices were used up."""
     b = r.b
-    taken = r.get(cpu, "sampled")
-    b.hstore(cpu + ((taken & (SAMPLES - 1)) << 3), what, r.record.samples)
-    r.put(cpu, "sampled", taken + 1)
     left = r.get(cpu, "tick_left") - 1
     r.put(cpu, "tick_left", left)
     with b.if_(left.sle(0)):
@@ -61,21 +63,52 @@ class Attach:
     def build(self) -> None:
         """All of them."""
         r = self.r
-        r.function("refill", 3, self.refill, "preserve_mostcc")
+        r.function("scan", 4, self.scan)
+        r.function("refill", 2, self.refill, "preserve_mostcc")
         r.function("known", 2, self.known)
         r.function("verify", 2, self.verify)
         r.function("attach", 2, self.attach)
         r.function("install", 2, self.install)
 
-    def refill(self, cpu: Value, budget: Value, pc: Value) -> None:
+    def scan(self, cpu: Value, out: Value, most: Value, threshold: Value) -> None:
+        """Heat halves from look to look. Address and heat of blocks that reach `threshold` go to `out`, `most` at most; how
+        many they are."""
+        r, b = self.r, self.r.b
+        end = r.get(cpu, "arena")
+        at = b.local(r.get(cpu, "arena_start"))
+        found = b.local(b.const(I64, 0))
+        total = b.local(b.const(I64, 0))
+        with b.loop():
+            block = at.get()
+            b.break_if(block.uge(end))
+            count = b.hload(block, I64, BLOCK_COUNT)
+            entered = count - b.hload(block, I64, BLOCK_SEEN)
+            old = b.hload(block, I64, BLOCK_HEAT)
+            at.set(block + b.hload(block, I32, BLOCK_SIZE).zext(I64))
+            with b.if_((entered | old).ne(0)):
+                b.hstore(block, count, BLOCK_SEEN)
+                attached = b.hload(block, I64, BLOCK_FIRST).ne(0)
+                executed = b.select(attached, 0, entered * b.hload(block, I32, BLOCK_N).zext(I64))
+                heat = (old >> 1) + executed
+                b.hstore(block, heat, BLOCK_HEAT)
+                total.set(total.get() + executed)
+                with b.if_(threshold.ule(heat) & found.get().ult(most)):
+                    place = out + (found.get() << 4)
+                    b.hstore(place, b.hload(block, I64, BLOCK_PC))
+                    b.hstore(place, heat, 8)
+                    found.set(found.get() + 1)
+        r.put(cpu, "interpreted", r.get(cpu, "interpreted") + total.get())
+        b.ret(found.get())
+
+    def refill(self, cpu: Value, budget: Value) -> None:
         r, b = self.r, self.r.b
         limit = r.settle(cpu, budget)
-        sample(r, cpu, pc | 1)
+        count_slice(r, cpu)
         pending = b.hload(cpu, I64, r.record["stop"]) | r.get(cpu, "tick")
         stale = r.get(cpu, "epoch").ne(b.hload(r.get(cpu, "epoch_ptr"), I64))
         with b.if_(pending.ne(0) | limit.sle(0) | stale):
             b.ret(b.const(I64, 0))
-        grant = limit.smin(b.const(I64, REGION_SLICE))
+        grant = limit.smin(b.const(I64, SLICE))
         r.put(cpu, "granted", grant)
         b.ret(grant)
 

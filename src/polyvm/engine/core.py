@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from typing import TYPE_CHECKING
 
 from polyvm.engine.interpreter import load
@@ -18,10 +19,10 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     DEFAULT_MXCSR,
     RM_TABLE_NEAREST,
-    SAMPLES,
+    SLICE,
 )
 from polyvm.engine.statistics import Statistics
-from polyvm.errors import MemoryFault
+from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from polyvm.engine.jit import Jit
     from polyvm.mem import Arena
 
+JIT_MODES = ("off", "quick", "full", "auto")
+FIRST_TICK = 32  # slices until the JIT looks at a core for the first time
 _UNLIMITED = (1 << 63) - 1
 _M64 = (1 << 64) - 1
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -44,6 +47,37 @@ _ROUND_CONTROL = (0, 3, 1, 2)
 def coverage_bit(pc: int, size: int) -> int:
     """The bit of a coverage map of `size` bits (a power of two) that the block at `pc` sets."""
     return ((pc * 0x9E3779B97F4A7C15 & _M64) >> 32) & (size - 1)
+
+
+class JitSource:
+    """How cores that share guest memory compile what is hot; the compiler itself comes when there is something.
+
+    `mode`: "off"; "quick", code that is made quickly; "full", code that is made well; "auto", first the one, then the other.
+    `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
+    """
+
+    __slots__ = ("jit", "mode", "threshold")
+
+    def __init__(self, mode: str = "auto", threshold: float = 4.0) -> None:
+        self.mode = mode
+        self.threshold = threshold
+        self.jit: Jit | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> JitSource:
+        """From "MODE" or "MODE:THRESHOLD"; raises UsageError."""
+        mode, colon, number = text.partition(":")
+        if mode not in JIT_MODES:
+            raise UsageError(f"the JIT's mode is one of {', '.join(JIT_MODES)}, not {mode!r}")
+        if not colon:
+            return cls(mode)
+        try:
+            threshold = float(number)
+        except ValueError:
+            threshold = -1.0
+        if not 0 <= threshold < 1e9:
+            raise UsageError(f"the JIT's threshold is a number of slices, 0 or more, not {number!r}")
+        return cls(mode, threshold)
 
 
 class Core:
@@ -78,9 +112,9 @@ class Core:
             for slot in record.layout.slots.values()
         }
         self.x = self._files["x"]
-        self.samples = (ctypes.c_uint64 * SAMPLES).from_address(self._cpu + record.samples)
-        self.jit: Jit | None = None
-        self.jit_seen = self.jit_installed = 0
+        self.jit_source: JitSource | None = None
+        self.jit_installed = self.jit_seen = 0
+        self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
         self.exits: dict[int, int] = {}
@@ -89,7 +123,8 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
-        for name in ("refill", "lookup", "budget_out"):
+        self._set("slice", SLICE)
+        for name in ("refill", "lookup", "resume", "budget_out"):
             self._set(f"f_{name}", self._native.object.symbols[name])
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
@@ -118,14 +153,14 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("frm", 0)
         self._set("rm_table", RM_TABLE_NEAREST)
-        if self.jit is not None:
-            self.jit.reset()
+        if self.jit_source is not None and self.jit_source.jit is not None:
+            self.jit_source.jit.reset()
         self._attach(arena if arena is not None else self.arena)
 
     def clone(self) -> Core:
         """Another core on the same memory whose registers start as copies of these."""
         other = Core(self.isa_name, self.arena)
-        other.use_jit(self.jit)
+        other.use_jit(self.jit_source)
         ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
         for name in ("mxcsr", "frm", "rm_table"):
             other._set(name, self._get(name))
@@ -163,8 +198,7 @@ class Core:
                 self._set("watch_skip", self._fields["arg0"].value)
                 return code
             if code == exits.TICK:
-                if self.jit is not None:
-                    self.jit.tick(self)
+                self._tick()
                 continue
             if code != exits.EVAL:
                 return code
@@ -193,14 +227,34 @@ class Core:
 
     # -- the JIT ----------------------------------------------------------------------------------------------
 
-    def use_jit(self, jit: Jit | None) -> None:
-        """Compile what is hot with `jit`, which must be for this core's memory; None: interpret everything."""
-        self.jit = jit
-        if jit is None:
-            self._set("translations", 0)
+    def use_jit(self, source: JitSource | None) -> None:
+        """Compile what is hot, together with the other cores of `source`; None: interpret everything."""
+        self.jit_source = source
+        self._set("translations", 0)
+        if source is None or source.mode == "off":
             self._set("tick_left", _UNLIMITED)
-        else:
-            jit.attach(self)
+            return
+        self._set("tick_left", FIRST_TICK if source.threshold else 1)
+        self._set("slice", SLICE if source.threshold else 1)
+        if source.jit is not None:
+            source.jit.attach(self)
+
+    def _tick(self) -> None:
+        source = self.jit_source
+        if source is None or source.mode == "off":
+            self._set("tick_left", _UNLIMITED)
+            return
+        if source.jit is None:
+            from polyvm.engine.jit import Jit
+
+            source.jit = Jit(self.isa_name, source, self.identity)
+            if os.environ.get("POLYVM_PERF"):
+                from polyvm.engine import perfmap
+
+                perfmap.add_object(self._native.object, "polyvm_")
+        if not self._get("translations") and not self._instrumented:
+            source.jit.attach(self)
+        source.jit.tick(self)
 
     @property
     def identity(self) -> str:
@@ -214,6 +268,12 @@ class Core:
     def install(self, pc: int) -> bool:
         """Attach what the translation table has for `pc` to the block there, if it is decoded."""
         return bool(self._native.install(self._cpu, pc))
+
+    def hot(self, threshold: int, most: int) -> list[tuple[int, int]]:
+        """Blocks in which at least `threshold` instructions were interpreted lately: heat and address, hottest first."""
+        out = (ctypes.c_uint64 * (2 * most))()
+        found = self._native.scan(self._cpu, ctypes.addressof(out), most, threshold)
+        return sorted(((out[2 * i + 1], out[2 * i]) for i in range(found)), reverse=True)
 
     def get_field(self, name: str) -> int:
         """A field of the CPU record."""
@@ -331,6 +391,8 @@ class Core:
             self._hook_tables.append(table)
             self._set(name, ctypes.addressof(table))
             self._set(name[:-1] + "_count", len(ranges))
+        self._instrumented = self._coverage is not None or any(self._get(f"{n}_count") for n in ("insn_hook", "block_hook"))
+        self._set("translations", 0)
         self.flush()
 
     def enable_coverage(self, bits: int = 16) -> memoryview:
@@ -339,6 +401,8 @@ class Core:
         self._coverage = (ctypes.c_uint8 * (size // 8))()
         self._set("coverage", ctypes.addressof(self._coverage))
         self._set("coverage_mask", size - 1)
+        self._instrumented = True
+        self._set("translations", 0)
         self.flush()
         return memoryview(self._coverage).cast("B")
 
@@ -346,6 +410,7 @@ class Core:
         """Stop recording coverage."""
         self._set("coverage", 0)
         self._coverage = None
+        self._instrumented = any(self._get(f"{n}_count") for n in ("insn_hook", "block_hook"))
         self.flush()
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
@@ -354,7 +419,7 @@ class Core:
             block = bucket
             while block:
                 words = (ctypes.c_uint64 * (BLOCK_HEADER // 8)).from_address(block)
-                yield words[BLOCK_PC // 8], words[BLOCK_N // 8], words[BLOCK_COUNT // 8]
+                yield words[BLOCK_PC // 8], words[BLOCK_N // 8] & 0xFFFFFFFF, words[BLOCK_COUNT // 8]
                 block = words[BLOCK_NEXT // 8]
 
     # -- statistics -------------------------------------------------------------------------------------------

@@ -17,9 +17,12 @@ from polyvm.engine.layout import (
     BLOCK_FALL,
     BLOCK_FIRST,
     BLOCK_HEADER,
+    BLOCK_HEAT,
     BLOCK_N,
     BLOCK_NEXT,
     BLOCK_PC,
+    BLOCK_SEEN,
+    BLOCK_SIZE,
     BLOCK_TAKEN,
     PSEUDO,
     SLOT_IMM,
@@ -104,7 +107,7 @@ class DecoderBuilder:
         with b.if_(r.get(cpu, "arena").ugt(r.get(cpu, "arena_end"))):
             b.call("flush", I64, cpu)
         block = r.get(cpu, "arena")
-        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT, BLOCK_FIRST):
+        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT):
             b.hstore(block, b.const(I64, 0), offset)
         b.hstore(block, pc, BLOCK_PC)
         slot = b.local(block + BLOCK_HEADER)
@@ -145,8 +148,10 @@ class DecoderBuilder:
         with b.if_(ended.get().ne(1)):
             self._pseudo(slot, "p_fall", ((here.get() - pc) >> 1).trunc(I8))
         b.hstore(block, here.get(), BLOCK_END)
-        b.hstore(block, n.get(), BLOCK_N)
-        r.put(cpu, "arena", (slot.get() + 63) & -64)
+        b.hstore(block, n.get().trunc(I32), BLOCK_N)
+        after = (slot.get() + 63) & -64
+        b.hstore(block, (after - block).trunc(I32), BLOCK_SIZE)
+        r.put(cpu, "arena", after)
         r.count(cpu, "blocks")
         r.put(cpu, "decoded", r.get(cpu, "decoded") + n.get())
         b.ret(block)

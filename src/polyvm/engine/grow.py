@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from polyvm.engine.core import Core
 
 _HEADER = struct.Struct("<QQIIQQQQ")
+_FEW = 4  # … or not more often than this
 _COLD = 64  # an edge is left out where its target was entered this many times less often than the head
 
 
@@ -39,7 +40,7 @@ def grow(core: Core, head: int, level: int, most_blocks: int, most_instructions:
     waiting: list[tuple[int, int]] = [(-(first.count + 1), start)]
     seen = {start}
     room = most_instructions
-    floor = first.count // _COLD
+    floor = max(first.count // _COLD, _FEW)
     while waiting and len(chosen) < most_blocks:
         weight, address = heapq.heappop(waiting)
         block = Header(address)

@@ -37,7 +37,7 @@ _OPTIMISATION = 2
 class NativeInterpreter:
     """The native functions of a loaded interpreter."""
 
-    __slots__ = ("flush", "identity", "install", "known", "object", "record", "run")
+    __slots__ = ("flush", "identity", "install", "known", "object", "record", "run", "scan")
 
     def __init__(self, loaded: LoadedObject, record: CpuRecord, identity: str) -> None:
         self.identity = identity
@@ -46,6 +46,8 @@ class NativeInterpreter:
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
         self.run: Callable[[int], int] = prototype(loaded.symbols["run"])
         self.flush: Callable[[int], int] = prototype(loaded.symbols["flush"])
+        quad = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+        self.scan: Callable[[int, int, int, int], int] = quad(loaded.symbols["scan"])
         binary = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64)
         self.known: Callable[[int, int], int] = binary(loaded.symbols["known"])
         self.install: Callable[[int, int], int] = binary(loaded.symbols["install"])

@@ -1,10 +1,9 @@
 """The just-in-time compiler's run time: which code is hot, what is compiled, and where it goes.
 
-The interpreter and compiled regions note where they are whenever their slice of the budget ends, so samples fall on code in
-proportion to the instructions that it executes. After some samples a core comes here (`tick`): the samples become an exponentially
-weighted moving average for each address, and what is above the threshold is looked up on disk or sent to the compiler's process.
-What comes back is put into the translation table, from which the native side attaches it to blocks, now and whenever they
-are decoded anew.
+Every block counts how often the interpreter enters it. When a core has used up some slices of its budget it comes here (`tick`): the
+counts become an exponentially weighted moving average of the instructions that are interpreted in each block, and what is above
+the threshold is looked up on disk or sent to the compiler's process. What comes back is put into the translation table, from
+which the native side attaches it to blocks, now and whenever they are decoded anew.
 """
 
 from __future__ import annotations
@@ -13,32 +12,29 @@ import ctypes
 import mmap
 import os
 import threading
-from collections import Counter
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
+from polyvm.engine import perfmap
 from polyvm.engine.attach import table_index
 from polyvm.engine.compiler import Compiler
 from polyvm.engine.grow import grow
-from polyvm.engine.layout import SAMPLES, TABLE_BITS, TABLE_PROBES
+from polyvm.engine.layout import SLICE, TABLE_BITS, TABLE_PROBES
 from polyvm.engine.region import Compiled, RegionSpec
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem.host import host_mmap, host_munmap
 
 if TYPE_CHECKING:
-    from polyvm.engine.core import Core
+    from polyvm.engine.core import Core, JitSource
 
-MODES = ("off", "quick", "full", "auto")
-_KEEP = 0.6  # of the average from one tick to the next
-_HOT = 4.0  # samples: about as many thousand instructions, sixteenfold
+_CANDIDATES = 64  # hot blocks that one look finds
+_SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_FIRST_TICK, _TICK, _CALM_TICK = 24, 256, 2048  # samples
-_FORCED_SLICE = 1
-_NEVER = 1 << 62
-_MOST_BLOCKS, _MOST_INSTRUCTIONS = 200, 1500
-_LEVELS = {"quick": 1, "full": 2, "auto": 2}
+_TICK, _CALM_TICK = 256, 8192  # slices
+_MOST_BLOCKS, _MOST_INSTRUCTIONS = int(os.environ.get("PB","200")), int(os.environ.get("PI","1500"))
+_QUICK, _FULL = 1, 2
 
 
 class Counters:
@@ -48,7 +44,6 @@ class Counters:
         self.compiled = self.cached = self.failed = self.requested = self.ticks = 0
         self.instructions = 0  # guest instructions in compiled regions
         self.compile_seconds = 0.0  # of the compiler's process
-        self.interpreted_samples = self.compiled_samples = 0
 
 
 class Installed:
@@ -70,41 +65,35 @@ class Installed:
 
 
 class Jit:
-    """One for all cores that share guest memory.
+    """One for all cores that share guest memory; `source` says how it is to compile."""
 
-    `mode`: "auto" compiles what is hot; "quick" with few passes; "full" forces every block, compiled before it goes on, for
-    tests; "off" never.
-    """
-
-    def __init__(self, isa_name: str, mode: str, identity: str) -> None:
+    def __init__(self, isa_name: str, source: JitSource, identity: str) -> None:
         self.isa_name = isa_name
-        self.mode = mode
+        self.mode = source.mode
+        self.threshold = source.threshold
+        self.forced = source.threshold == 0
         self.identity = identity
         self.counters = Counters()
         self._lock = threading.Lock()
         self._size = 16 << TABLE_BITS
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
-        self._heat: dict[int, float] = {}
         self._asked: dict[int, tuple[int, RegionSpec]] = {}
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
+        self._missing: set[int] = set()  # those that the disk has nothing for
+        self._better: dict[int, RegionSpec] = {}  # regions of the quick kind that are to be made well
         self._generation = 0
         self._installed: list[int] = []
         self._compiler = Compiler()
+        self._mapped = bool(os.environ.get("POLYVM_PERF"))
         self._retired: list[Installed] = []
-
-    @property
-    def forced(self) -> bool:
-        """True where everything is compiled before it is executed."""
-        return self.mode == "full"
 
     # -- cores ------------------------------------------------------------------------------------------------
 
     def attach(self, core: Core) -> None:
         """Let `core` use the translations and take samples."""
         core.set_field("translations", self._address)
-        core.set_field("tick_left", 1 if self.forced else _FIRST_TICK)
-        core.jit_seen = core.get_field("sampled")
+        core.jit_seen = core.get_field("executed")
         core.jit_installed = 0
 
     def reset(self) -> None:
@@ -114,8 +103,9 @@ class Jit:
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
-            self._heat.clear()
             self._settled.clear()
+            self._missing.clear()
+            self._better.clear()
             self._installed.clear()
 
     def after_fork(self) -> None:
@@ -139,53 +129,38 @@ class Jit:
         """Look at the samples of `core`, ask for what is hot, install what is ready."""
         with self._lock:
             self.counters.ticks += 1
-            interpreted, compiled = self._average(core)
             self._collect()
             if self.forced:
                 self._force(core)
-            else:
-                self._request(core)
-            self._refresh(core)
-            if self.forced:
                 left = 1
-            elif self._asked or interpreted * 16 > compiled:
-                left = _TICK
             else:
-                left = _CALM_TICK
+                left = self._look(core)
+            self._refresh(core)
             core.set_field("tick_left", left)
 
-    def _average(self, core: Core) -> tuple[int, int]:
-        taken = core.get_field("sampled")
-        new = min(taken - core.jit_seen, SAMPLES)
-        core.jit_seen = taken
-        ring = core.samples
-        places = [(taken - 1 - i) & (SAMPLES - 1) for i in range(new)]
-        counts = Counter([ring[i] for i in places])
-        heat = self._heat
-        for pc in list(heat):
-            kept = heat[pc] * _KEEP
-            if kept < 0.1:
-                del heat[pc]
-            else:
-                heat[pc] = kept
-        compiled = 0
-        for pc, count in counts.items():
-            if pc & 1:
-                compiled += count
-            else:
-                heat[pc] = heat.get(pc, 0.0) + count
-        self.counters.interpreted_samples += new - compiled
-        self.counters.compiled_samples += compiled
-        return new - compiled, compiled
+    def _look(self, core: Core) -> int:
+        """Find out what is hot; slices until the next look."""
+        interpreted, executed = core.get_field("interpreted"), core.get_field("executed")
+        began = perf_counter()
+        hot = core.hot(int(self.threshold * SLICE / 4), _CANDIDATES)
+        took = perf_counter() - began
+        self._request(core, hot)
+        interpreted = core.get_field("interpreted") - interpreted
+        executed -= core.jit_seen
+        core.jit_seen += executed
+        busy = self._asked or self._better or interpreted * 8 > executed
+        # A look should not take more than a small part of the time between looks.
+        return max(_TICK if busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
-    def _request(self, core: Core) -> None:
-        hot = sorted(((h, pc) for pc, h in self._heat.items() if pc not in self._settled), reverse=True)
-        for heat, pc in hot[:16]:
-            if heat >= 1 and self._from_disk(core, pc):
+    def _request(self, core: Core, hot: list[tuple[int, int]]) -> None:
+        for heat, pc in hot:
+            if pc in self._settled or (pc not in self._missing and self._from_disk(core, pc)):
                 continue
-            if heat < _HOT * (1 + len(self._asked)) or len(self._asked) >= _QUEUE:
-                break
-            self._ask(core, pc)
+            if heat >= self.threshold * SLICE * (1 + len(self._asked)) and len(self._asked) < _QUEUE:
+                self._ask(core, pc)
+        while self._better and len(self._asked) < _QUEUE:
+            _, spec = self._better.popitem()
+            self._send(spec)
 
     def _key(self, core: Core, pc: int) -> str | None:
         block = core.known(pc)
@@ -206,6 +181,7 @@ class Jit:
         data = cache.load(name)
         compiled = Compiled.unpack(data) if data else None
         if compiled is None or compiled.head != pc or not self._install(compiled):
+            self._missing.add(pc)
             return False
         self.counters.cached += 1
         return True
@@ -213,12 +189,15 @@ class Jit:
     def _ask(self, core: Core, pc: int) -> None:
         self._settled.add(pc)
         try:
-            spec = grow(core, pc, _LEVELS[self.mode], _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+            spec = grow(core, pc, _FULL if self.mode == "full" else _QUICK, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
         except MemoryFault:
             return
         if spec is None:
             self._settled.discard(pc)
             return
+        self._send(spec)
+
+    def _send(self, spec: RegionSpec) -> None:
         number = self._compiler.send(spec)
         if number is not None:
             self.counters.requested += 1
@@ -238,11 +217,14 @@ class Jit:
                     os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
                 continue
             compiled = Compiled(spec.head, spec.level, spec.instructions, spec.parts(), answer)
-            head = spec.blocks[0]
-            cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
+            if self.mode != "auto" or spec.level == _FULL:
+                head = spec.blocks[0]
+                cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
             if generation == self._generation:
                 self._install(compiled)
                 self.counters.compiled += 1
+                if self.mode == "auto" and spec.level == _QUICK:
+                    self._better[spec.head] = spec._replace(level=_FULL)
         if self._compiler.lost and self._asked:
             self.counters.failed += len(self._asked)
             self._asked.clear()
@@ -258,6 +240,9 @@ class Jit:
         if old is not None:
             self._retired.append(old)
         self.regions[compiled.head] = region
+        if self._mapped:
+            code = region.keep[0]
+            perfmap.add(code.start, code.end, f"guest_{compiled.head:x}")
         self._settled.add(compiled.head)
         self._installed.append(compiled.head)
         self.counters.instructions += compiled.instructions
@@ -294,8 +279,3 @@ class Jit:
     def free(self) -> None:
         """Give the table back; no core may use it any more."""
         host_munmap(self._address, self._size)
-
-
-def clock() -> float:
-    """Seconds, for measuring the compiler."""
-    return perf_counter()

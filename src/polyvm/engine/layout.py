@@ -1,7 +1,6 @@
 """Memory layouts that generated code and Python share: the CPU record, blocks and slots.
 
-CPU record: the guest's registers as its StateLayout says, then the fields below (8 bytes each), then the jump cache, then the ring
-of samples.
+CPU record: the guest's registers as its StateLayout says, then the fields below (8 bytes each), then the jump cache.
 
 Translation record: what the translation table holds for the head of a region.
 
@@ -9,16 +8,19 @@ Translation record: what the translation table holds for the head of a region.
     +8   parts    number of parts of guest code that it was made from; then for each
     +16  address, length in bytes, address of the bytes it had
 
-Block: a 64-byte header, then slots of 16 bytes.
+Block: an 80-byte header, then slots of 16 bytes.
 
     +0   pc       address of the first instruction
     +8   end      address after the last one
     +16  n        instructions in it (u32)
+    +20  size     bytes that it takes, header included (u32)
     +24  count    how often it was entered
     +32  taken    block that the last instruction jumps to (an indirect jump: went to last), or 0 while it is not known
     +40  fall     block at `end`, the same
     +48  next     next block in the same hash bucket
     +56  first    where a region stands for the block: the handler that its first slot had before, else 0
+    +64  seen     `count` when the JIT last looked
+    +72  heat     moving average of the instructions interpreted in it between looks
 
 Slot: what one instruction's handler needs.
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 
 BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
-BLOCK_FIRST = 56
-BLOCK_HEADER = 64
+BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT = 20, 56, 64, 72
+BLOCK_HEADER = 80
 SLOT_SIZE = 16
 SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
 PSEUDO = 0xFF
@@ -48,9 +50,7 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 15
 JUMP_CACHE_BITS = 12
-SLICE = 1 << 14  # instructions that the interpreter is granted between looks at the stop word and the code epoch
-REGION_SLICE = 1 << 18  # the same for compiled regions
-SAMPLES = 1024  # entries in the ring of samples
+SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
 TABLE_BITS = 14  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8
 
@@ -72,9 +72,9 @@ FIELDS = (
     "coverage", "coverage_mask", "watch_skip",
     # where the host's stack pointer was when the chain of tail calls was entered
     "host_sp",
-    # the JIT: the table of translations or 0; where the samples go and how many were taken; how many until the next tick;
-    # functions that regions call
-    "translations", "sampled", "tick_left", "tick", "attached", "f_refill", "f_lookup", "f_budget_out",
+    # the JIT: the table of translations or 0; slices until the next tick; instructions known to be interpreted; functions that
+    # regions call
+    "translations", "slice", "interpreted", "tick_left", "tick", "attached", "f_refill", "resumes", "f_lookup", "f_resume", "f_budget_out",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
 )  # fmt: skip
@@ -83,15 +83,14 @@ FIELDS = (
 class CpuRecord:
     """Offsets in the CPU record of one guest architecture."""
 
-    __slots__ = ("fields", "jump_cache", "layout", "samples", "size")
+    __slots__ = ("fields", "jump_cache", "layout", "size")
 
     def __init__(self, layout: StateLayout) -> None:
         self.layout = layout
         start = -(-layout.size // 64) * 64
         self.fields = {name: start + 8 * i for i, name in enumerate(FIELDS)}
         self.jump_cache = -(-(start + 8 * len(FIELDS)) // 64) * 64
-        self.samples = self.jump_cache + (16 << JUMP_CACHE_BITS)
-        self.size = self.samples + 8 * SAMPLES
+        self.size = self.jump_cache + (16 << JUMP_CACHE_BITS)
 
     def __getitem__(self, name: str) -> int:
         return self.fields[name]

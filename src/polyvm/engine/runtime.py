@@ -5,6 +5,7 @@ memory, page attributes. The others follow the host's C convention.
 
     run             enter the chain at the CPU's pc; returns when something leaves it
     budget_out      the budget is used up: stop, look at requests, or go on with the next slice
+    resume          interpret the block at the CPU's pc
     link, lookup    find the block at the CPU's pc (link: and note it in the predecessor), go there
     leave_inside    leave in the middle of a block: give back what was not executed, set the pc
     host_fault      where a host signal handler sends a thread whose guest access the host could not serve
@@ -20,13 +21,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm import Emitter
-from polyvm.engine.attach import Attach, sample
+from polyvm.engine.attach import Attach, count_slice
 from polyvm.engine.handlers import CONVENTION, PARAMS, HandlerEmitter
 from polyvm.engine.layout import (
     ARENA_BYTES,
     BLOCK_BYTES,
     BLOCK_COUNT,
     BLOCK_FALL,
+    BLOCK_FIRST,
     BLOCK_HEADER,
     BLOCK_N,
     BLOCK_NEXT,
@@ -35,7 +37,6 @@ from polyvm.engine.layout import (
     JUMP_CACHE_BITS,
     MAX_BLOCK,
     PSEUDO,
-    SLICE,
     SLOT_OFF,
     SLOT_REG,
     SLOT_SIZE,
@@ -64,7 +65,7 @@ class Runtime:
     def build(self) -> None:
         """All of them."""
         for function in (
-            self.budget_out, self.link, self.lookup, self.leave_inside, self.host_fault, self.p_hook, self.p_cover,
+            self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault, self.p_hook, self.p_cover,
         ):
             self.chained(function)
         self.function("find", 2, self.find)
@@ -146,7 +147,7 @@ class Runtime:
         n = b.hload(block, I32, BLOCK_N).zext(I64)
         pc = b.hload(block, I64, BLOCK_PC)
         with b.if_(self.get(cpu, "granted").sgt(budget + n)):
-            sample(self, cpu, pc)
+            count_slice(self, cpu)
         limit = self.settle(cpu, budget + n)
         self.set_pc(cpu, pc)
         with b.if_(b.hload(cpu, I32, self.record["stop"]).ne(0)):
@@ -156,7 +157,7 @@ class Runtime:
         with b.if_(self.get(cpu, "tick").ne(0)):
             self.put(cpu, "tick", 0)
             self._leave(cpu, exits.TICK)
-        grant = limit.smin(b.const(I64, SLICE))
+        grant = limit.smin(self.get(cpu, "slice").smax(n))
         self.put(cpu, "granted", grant)
         with b.if_(self.get(cpu, "epoch").ne(b.hload(self.get(cpu, "epoch_ptr"), I64))):
             b.tailcall("lookup", cpu, slot, block, grant, mem, attr)
@@ -191,6 +192,19 @@ class Runtime:
         self.b.hstore(entry, pc, self.record.jump_cache)
         self.b.hstore(entry, found, self.record.jump_cache + 8)
         self._enter(cpu, slot, found, budget, mem, attr)
+
+    def resume(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """Interpret from the pc on, even where a region stands for the block there: one has left this instruction over."""
+        b = self.b
+        self.count(cpu, "resumes")
+        found = self._find_or_leave(cpu, budget)
+        left = budget - b.hload(found, I32, BLOCK_N).zext(I64)
+        with b.if_(left.slt(0)):
+            b.tailcall("budget_out", cpu, slot, found, left, mem, attr)
+        handler = b.local(b.hload(found, I64, BLOCK_FIRST))
+        with b.if_(handler.get().eq(0)):
+            handler.set(b.hload(found, I64, BLOCK_HEADER))
+        b.tailcall("", handler.get(), cpu, found + BLOCK_HEADER, found, left, mem, attr)
 
     def leave_inside(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         b = self.b

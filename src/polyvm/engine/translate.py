@@ -216,7 +216,7 @@ class RegionEmitter(HandlerEmitter):
             self.branch_to(self.temp(f"icmp ne i8 {busy}, 0"), out, good, unlikely=True)
             self.place(good)
         self.line(f"store i64 {BUDGET}, ptr %budget")
-        self._refill(self.spec.head, out)
+        self._refill(out)
         self.jump_to(start)
         self.place(out)
         first = self.pointer(BLOCK, BLOCK_FIRST)
@@ -228,7 +228,7 @@ class RegionEmitter(HandlerEmitter):
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")
         self.jump_to(f"body_{self.spec.head:x}")
-        self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64"]
+        self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %resume = alloca i1"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
         self.allocas.append("  br label %entry")
 
@@ -236,14 +236,14 @@ class RegionEmitter(HandlerEmitter):
         place = self.record.layout[key[0]]
         return self.pointer(CPU, place.offset + place.stride * key[1])
 
-    def _refill(self, pc: int, out: str) -> None:
+    def _refill(self, out: str) -> None:
         """Go on only with a budget for the longest way to the next checkpoint."""
         low, good = self.label(), self.label()
         left = self.temp("load i64, ptr %budget")
         self.branch_to(self.temp(f"icmp slt i64 {left}, {self.bound}"), low, good, unlikely=True)
         self.place(low)
         function = self.temp(f"inttoptr i64 {self.load64(CPU, self.record['f_refill'])} to ptr")
-        granted = self.temp(f"call preserve_mostcc i64 {function}(i64 {CPU}, i64 {left}, i64 {pc})")
+        granted = self.temp(f"call preserve_mostcc i64 {function}(i64 {CPU}, i64 {left})")
         self.line(f"store i64 {granted}, ptr %budget")
         self.branch_to(self.temp(f"icmp slt i64 {granted}, {self.bound}"), out, good, unlikely=True)
         self.place(good)
@@ -255,7 +255,7 @@ class RegionEmitter(HandlerEmitter):
             self.place(label)
             left = self.temp("load i64, ptr %budget")
             self.line(f"store i64 {self.temp(f'add i64 {left}, {n - step.index}')}, ptr %budget")
-            self._leave_to(str(step.pc))
+            self._leave_to(str(step.pc), resume=True)
         self.place("leave")
         for key in sorted(self._written):
             type_ = self.llvm_type(self._held_type(key))
@@ -263,6 +263,12 @@ class RegionEmitter(HandlerEmitter):
             self.line(f"store {type_} {held}, ptr {self._home(key)}, align 8")
         target = self.temp("load i64, ptr %exit_pc")
         left = self.temp("load i64, ptr %budget")
+        again, on = self.label(), self.label()
+        self.branch_to(self.temp("load i1, ptr %resume"), again, on, unlikely=True)
+        self.place(again)
+        self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
+        self.tail("@resume", self.arguments(SLOT, BLOCK, left))
+        self.place(on)
         index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {((1 << JUMP_CACHE_BITS) - 1) << 4}")
         entry = self.temp(f"add i64 {CPU}, {index}")
         cached = self.load64(entry, self.record.jump_cache)
@@ -290,7 +296,7 @@ class RegionEmitter(HandlerEmitter):
         self.place(f"at_{pc:x}")
         if block.checked:
             out, go = self.label(), self.label()
-            self._refill(pc, out)
+            self._refill(out)
             self.jump_to(go)
             self.place(out)
             self._leave_to(str(pc))
@@ -316,8 +322,10 @@ class RegionEmitter(HandlerEmitter):
         else:
             self._leave_to(str(pc))
 
-    def _leave_to(self, pc: str) -> None:
+    def _leave_to(self, pc: str, *, resume: bool = False) -> None:
+        """Go on at `pc`; `resume`: in the interpreter, whatever region there is for that address."""
         self.line(f"store i64 {pc}, ptr %exit_pc")
+        self.line(f"store i1 {'true' if resume else 'false'}, ptr %resume")
         self.jump_to("leave")
 
     # -- what instructions do ---------------------------------------------------------------------------------
