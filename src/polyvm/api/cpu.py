@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from polyvm.api.hooks import EVERYWHERE, Access, AddressHook, Hook, HookSet, MemoryHook, SyscallHook
 from polyvm.api.registers import FloatView, RegisterFile, Registers, register_names
-from polyvm.engine import Core
+from polyvm.engine import Core, JitSource
 from polyvm.errors import UsageError
 from polyvm.mem import Arena
 from polyvm.vcpu import exits
@@ -51,14 +52,16 @@ class Cpu:
     (42, Syscall(pc=65540, next_pc=65544))
 
     `x`, `f` are the register files as unsigned integers, `d` and `s` the floating-point registers as doubles and
-    singles, `regs` all registers by name. Guest memory is only what `map` gives; every other access is a `Fault`.
+    singles, `regs` all registers by name. `jit` as of the command line. Guest memory is only what `map` gives; every other access is a `Fault`.
     """
 
-    def __init__(self, guest: str = "riscv64") -> None:
+    def __init__(self, guest: str = "riscv64", *, jit: str | None = None) -> None:
         register_names(guest)
         self.guest = guest
         self._arena = Arena()
         self._core = Core(guest, self._arena)
+        self._jit = JitSource.parse(jit if jit is not None else os.environ.get("POLYVM_JIT", "auto"))
+        self._core.use_jit(self._jit)
         self.x = RegisterFile(self._core, "x")
         self.f = RegisterFile(self._core, "f")
         self.d = FloatView(self.f, double=True)
@@ -122,7 +125,7 @@ class Cpu:
     @property
     def statistics(self) -> object:
         """An immutable record of the engine's counters."""
-        return self._core.statistics()
+        return self._jit.add_to(self._core.statistics())
 
     # -- running ----------------------------------------------------------------------------------------------
 
@@ -327,6 +330,7 @@ class Cpu:
         """Give the memory back; the processor cannot be used any more."""
         if not self._closed:
             self._closed = True
+            self._jit.close()
             self._core.close()
             self._arena.close()
 

@@ -20,7 +20,7 @@ class Launch:
     """What to run and how. Attributes are those of `polyvm.Process`; `env` is complete, `argv[0]` may differ from `program`."""
 
     __slots__ = (
-        "allow_network", "allow_process", "argv", "env", "limit_cpu", "limit_memory", "max_instructions", "program",
+        "allow_network", "allow_process", "argv", "env", "jit", "limit_cpu", "limit_memory", "max_instructions", "program",
         "sandbox", "strace", "sysroot",
     )  # fmt: skip
 
@@ -36,6 +36,7 @@ class Launch:
         self.allow_process = False
         self.limit_memory: int | None = None
         self.limit_cpu: float | None = None
+        self.jit: str | None = None
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Launch:
@@ -77,7 +78,7 @@ def prepare(launch: Launch) -> Process:
         )
     return Process(
         launch.program, launch.argv, launch.env, sysroot=launch.sysroot, policy=policy, strace=launch.strace,
-        max_instructions=launch.max_instructions,
+        max_instructions=launch.max_instructions, jit=launch.jit,
     )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ def execute(process: Process) -> Summary:
     began = perf_counter()
     status = process.run()
     seconds = perf_counter() - began
+    process.jit.close()
     exhausted = process.exhausted
     return Summary(
         EXIT_BUDGET if exhausted else status, process.statistics(), seconds, process.thread_count, exhausted

@@ -61,6 +61,7 @@ class Process(subprocess.Popen[bytes]):
     `max_instructions`  ends it with status 124 and `exhausted` set
     `sandbox`           a directory: no file outside of it, no network, no other process unless `allow_…`
     `limit_memory`      bytes, `limit_cpu` seconds
+    `jit`               as ``--jit`` of the command line
     `stopped`           begin stopped, before the first instruction, to look around or to set things up
 
     Raises FileNotFoundError, PermissionError or an ElfError where the program cannot be started.
@@ -82,6 +83,7 @@ class Process(subprocess.Popen[bytes]):
         allow_process: bool = False,
         limit_memory: int | None = None,
         limit_cpu: float | None = None,
+        jit: str | None = None,
         stopped: bool = False,
     ) -> None:
         words = [os.fspath(word) for word in argv]
@@ -98,6 +100,7 @@ class Process(subprocess.Popen[bytes]):
             "allow_process": allow_process,
             "limit_memory": limit_memory,
             "limit_cpu": limit_cpu,
+            "jit": jit,
             "stopped": stopped,
         }
         self._stopped = stopped

@@ -40,6 +40,9 @@ RUN = [
     Option("--stats-file", "stats_file", VALUE, "FILE", "Write the counters to FILE instead."),
     Option("--max-instructions", "max_instructions", VALUE, "N",
            "End with status 124 once N instructions were executed."),
+    Option("--jit", "jit", VALUE, "MODE",
+           "Compile what is hot: auto (default: first quickly, then well), quick, full, or off; MODE:N sets how many slices of "
+           "16,384 instructions make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
     Option("--dump", "dump", VALUE, "WHAT[,WHAT]",
            "Do not run: print decode, ir, llvm, asm of the code at the entry point."),
     Option("--dump-at", "dump_at", VALUE, "ADDR", "Dump the code at ADDR instead."),

@@ -65,14 +65,13 @@ _FULL = (*_FIRST, "jump_threading", "reassociate", "sccp", "new_gvn", "dead_stor
          "simplify_cfg", "instruction_combine")  # fmt: skip
 
 
-def compile_region_object(text: str, level: int, *, whole: bool) -> bytes:
-    """The object of a region: `level` 1 without passes, 2 with many; `whole` adds LLVM's own pipeline, for small ones."""
-    machine = _machine(2 if level > 1 else 1)
+def compile_region_object(text: str, *, whole: bool) -> bytes:
+    """The object of a region; `whole`: by LLVM's own pipeline, which finds more in loops and takes twice as long."""
+    machine = _machine(2)
     module = _parse(text)
-    if level > 1:
-        _run_passes(module, machine, _FIRST if whole else _FULL)
-        if whole:
-            _optimise(module, machine, 2)
+    _run_passes(module, machine, _FIRST if whole else _FULL)
+    if whole:
+        _optimise(module, machine, 2)
     data: bytes = machine.emit_object(module)
     return data
 

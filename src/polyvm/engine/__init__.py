@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from polyvm.engine.core import Core, coverage_bit
+from polyvm.engine.core import Core, JitSource, coverage_bit
 from polyvm.engine.dump import dump
 from polyvm.engine.statistics import Statistics
 
-__all__ = ["Core", "Statistics", "coverage_bit", "dump"]
+__all__ = ["Core", "JitSource", "Statistics", "coverage_bit", "dump"]

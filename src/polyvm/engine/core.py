@@ -63,6 +63,31 @@ class JitSource:
         self.threshold = threshold
         self.jit: Jit | None = None
 
+    @property
+    def descriptors(self) -> list[int]:
+        """polyvm's own, which a guest's execve leaves open."""
+        return self.jit.descriptors if self.jit is not None else []
+
+    def after_fork(self) -> None:
+        """To be called in the child of a fork."""
+        if self.jit is not None:
+            self.jit.after_fork()
+
+    def close(self) -> None:
+        """End the compiler's process; no core may run any more."""
+        if self.jit is not None:
+            self.jit.close()
+
+    def add_to(self, total: Statistics) -> Statistics:
+        """`total` with what the compiler did."""
+        if self.jit is None:
+            return total
+        counters = self.jit.counters
+        return total._replace(
+            regions=counters.compiled + counters.cached, cached=counters.cached, failed=counters.failed,
+            compile_seconds=counters.compile_seconds,
+        )  # fmt: skip
+
     @classmethod
     def parse(cls, text: str) -> JitSource:
         """From "MODE" or "MODE:THRESHOLD"; raises UsageError."""
@@ -435,8 +460,10 @@ class Core:
 
     def statistics(self) -> Statistics:
         """Counters since the core was made."""
+        self._native.scan(self._cpu, 0, 0, 0)
         return Statistics(
             instructions=self._get("executed"),
+            interpreted=self._get("interpreted"),
             blocks=self._get("blocks"),
             decoded=self._get("decoded"),
             invalidations=self._get("flushes"),

@@ -22,7 +22,7 @@ from polyvm.engine.attach import table_index
 from polyvm.engine.compiler import Compiler
 from polyvm.engine.grow import grow
 from polyvm.engine.layout import SLICE, TABLE_BITS, TABLE_PROBES
-from polyvm.engine.region import Compiled, RegionSpec
+from polyvm.engine.region import FULL, QUICK, Compiled, RegionSpec
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem.host import host_mmap, host_munmap
 
@@ -33,8 +33,8 @@ _CANDIDATES = 64  # hot blocks that one look finds
 _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _CALM_TICK = 256, 8192  # slices
-_MOST_BLOCKS, _MOST_INSTRUCTIONS = int(os.environ.get("PB","200")), int(os.environ.get("PI","1500"))
-_QUICK, _FULL = 1, 2
+_MOST_BLOCKS, _MOST_INSTRUCTIONS = 24, 200
+_WHOLE = 150  # instructions in a region that LLVM's whole pipeline is not too slow for
 
 
 class Counters:
@@ -189,7 +189,7 @@ class Jit:
     def _ask(self, core: Core, pc: int) -> None:
         self._settled.add(pc)
         try:
-            spec = grow(core, pc, _FULL if self.mode == "full" else _QUICK, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+            spec = grow(core, pc, FULL if self.mode == "full" else QUICK, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
         except MemoryFault:
             return
         if spec is None:
@@ -217,14 +217,13 @@ class Jit:
                     os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
                 continue
             compiled = Compiled(spec.head, spec.level, spec.instructions, spec.parts(), answer)
-            if self.mode != "auto" or spec.level == _FULL:
-                head = spec.blocks[0]
-                cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
+            head = spec.blocks[0]
+            cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
             if generation == self._generation:
                 self._install(compiled)
                 self.counters.compiled += 1
-                if self.mode == "auto" and spec.level == _QUICK:
-                    self._better[spec.head] = spec._replace(level=_FULL)
+                if self.mode == "auto" and spec.level == QUICK and spec.instructions <= _WHOLE:
+                    self._better[spec.head] = spec._replace(level=FULL)
         if self._compiler.lost and self._asked:
             self.counters.failed += len(self._asked)
             self._asked.clear()

@@ -6,6 +6,9 @@ import marshal
 from typing import Any, NamedTuple
 
 
+QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
+
+
 class RegionBlock(NamedTuple):
     """One block of a region: `count` is how often it was entered, `seen` where its indirect jump last went (0: none)."""
 

@@ -300,6 +300,7 @@ class Runtime:
 
     def flush(self, cpu: Value) -> None:
         b = self.b
+        b.call("scan", I64, cpu, b.const(I64, 0), b.const(I64, 0), b.const(I64, 0))
         self.count(cpu, "flushes")
         self.put(cpu, "epoch", b.hload(self.get(cpu, "epoch_ptr"), I64))
         self._fill(self.get(cpu, "buckets"), 8 << BUCKET_BITS, 8, 0)

@@ -14,6 +14,10 @@ class Statistics(NamedTuple):
     `links`          jumps between blocks that were chained
     `lookups`        jumps that had to search for their block
     `exits`          returns to Python by reason
+    `interpreted`    instructions of those above that the interpreter executed, at most; the others were compiled
+    `regions`        regions of compiled code that came into use, `cached` of them from disk
+    `failed`         regions that could not be compiled
+    `compile_seconds`  from requests to answers, added up
     """
 
     instructions: int = 0
@@ -23,6 +27,11 @@ class Statistics(NamedTuple):
     links: int = 0
     lookups: int = 0
     exits: dict[str, int] = {}
+    interpreted: int = 0
+    regions: int = 0
+    cached: int = 0
+    failed: int = 0
+    compile_seconds: float = 0.0
 
     def __add__(self, other: object) -> Statistics:
         if not isinstance(other, Statistics):
@@ -38,4 +47,9 @@ class Statistics(NamedTuple):
             self.links + other.links,
             self.lookups + other.lookups,
             reasons,
+            self.interpreted + other.interpreted,
+            self.regions + other.regions,
+            self.cached + other.cached,
+            self.failed + other.failed,
+            self.compile_seconds + other.compile_seconds,
         )

@@ -31,6 +31,7 @@ _ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
 _EFFECTS = frozenset({"set", "store", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
 _ENDS = frozenset({"jump", "branch", "indirect"})
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
+_MOST_SPAN = 2048  # bytes that one check covers: a page border or none
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 _FAST = {"r": FAST_R, "w": FAST_W, "rw": FAST_R | FAST_W}
 
@@ -107,6 +108,57 @@ def _restartable(flat: list[Value]) -> bool:
     return True
 
 
+class Span:
+    """Accesses of one block at constant distances from the same value of a register: bytes `low` to `high` from `base`."""
+
+    __slots__ = ("base", "count", "first", "high", "low", "wanted")
+
+    def __init__(self, base: Value, first: Value, low: int) -> None:
+        self.base = base
+        self.first = first
+        self.low = self.high = low
+        self.count = self.wanted = 0
+
+
+def merge_accesses(block: Block) -> dict[int, Span]:
+    """The spans of a block that have more than one access, by the id of each access."""
+    versions: dict[tuple[str, int], int] = {}
+    reads: dict[int, tuple[tuple[str, int], int]] = {}
+    spans: dict[tuple[tuple[str, int], int], Span] = {}
+    members: list[tuple[Value, Span]] = []
+    for step in block.steps:
+        for value in step.body.ops if step.body is not None else ():
+            if value.op in ("get", "set"):
+                indexed = len(value.args) == (1 if value.op == "get" else 2)
+                key = (value.attrs["slot"], value.args[0].bits if indexed else 0)
+                if value.op == "set":
+                    versions[key] = versions.get(key, 0) + 1
+                else:
+                    reads[id(value)] = (key, versions.get(key, 0))
+            elif value.op in ("load", "store") and value.attrs["order"] == "none":
+                base, offset = _split(value.args[0])
+                place = reads.get(id(base))
+                if place is None:
+                    continue
+                type_ = value.type if value.op == "load" else value.args[1].type
+                end = offset + type_.total_bits // 8
+                span = spans.get(place)
+                if span is None or max(span.high, end) - min(span.low, offset) > _MOST_SPAN:
+                    span = spans[place] = Span(base, value, offset)
+                span.low, span.high = min(span.low, offset), max(span.high, end)
+                span.count += 1
+                span.wanted |= _FAST["r" if value.op == "load" else "w"]
+                members.append((value, span))
+    return {id(value): span for value, span in members if span.count > 1}
+
+
+def _split(address: Value) -> tuple[Value, int]:
+    """An address as a value and a constant distance from it."""
+    if address.op == "add" and address.args[1].op == "const":
+        return address.args[0], address.args[1].type.signed(address.args[1].bits)
+    return address, 0
+
+
 class RegionEmitter(HandlerEmitter):
     """Writes the function of one region."""
 
@@ -125,6 +177,7 @@ class RegionEmitter(HandlerEmitter):
         self._stub = ""
         self._stubs: list[tuple[str, Step, int]] = []
         self._weights = 0
+        self._merged: dict[int, Span] = {}
 
     # -- the whole --------------------------------------------------------------------------------------------
 
@@ -304,6 +357,7 @@ class RegionEmitter(HandlerEmitter):
         left = self.temp("load i64, ptr %budget")
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
         self.place(f"body_{pc:x}")
+        self._merged = merge_accesses(block)
         for step in block.steps:
             self._step = step
             self._stub = ""
@@ -373,13 +427,36 @@ class RegionEmitter(HandlerEmitter):
         self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
         self.place(good)
 
+    def _check_span(self, span: Span) -> None:
+        """One check for all accesses of a block through the same base register: they lie in one page or two."""
+        low = self.temp(f"add i64 {self.ref(span.base)}, {span.low}")
+        high = self.temp(f"add i64 {self.ref(span.base)}, {span.high - 1}")
+        good, inside = self.label(), self.label()
+        outside = self.temp(f"icmp uge i64 {low}, {(1 << SIZE_BITS) - _MOST_SPAN}")
+        self.branch_to(outside, self.bail(), inside, unlikely=True)
+        self.place(inside)
+        self._scopes()
+        flags: list[str] = []
+        for end in (low, high):
+            place = self.temp(f"getelementptr i8, ptr %attributes, i64 {self.temp(f'lshr i64 {end}, {PAGE_BITS}')}")
+            flags.append(self.temp(f"load i8, ptr {place}, !alias.scope !3"))
+        both = self.temp(f"and i8 {flags[0]}, {flags[1]}")
+        mask = span.wanted - 256 if span.wanted > 127 else span.wanted
+        have = self.temp(f"and i8 {both}, {mask}")
+        self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
+        self.place(good)
+
     def _scopes(self) -> None:
         for name, text in (("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}")):
             self.module.declare(name, text)
 
     def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
         address = self.ref(v.args[0])
-        self.check(address, type_.total_bits // 8, access)
+        merged = self._merged.get(id(v))
+        if merged is None:
+            self.check(address, type_.total_bits // 8, access)
+        elif merged.first is v:
+            self._check_span(merged)
         return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
 
     def op_store(self, v: Value) -> None:

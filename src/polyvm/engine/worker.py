@@ -14,19 +14,16 @@ import socket
 import sys
 
 
-WHOLE = 150  # instructions in a region that LLVM's whole pipeline is not too slow for
-
-
 def compile_region(packed: bytes) -> bytes:
     """The object of a packed region."""
     from polyvm.codegen.native import compile_region_object
-    from polyvm.engine.region import RegionSpec
+    from polyvm.engine.region import FULL, RegionSpec
     from polyvm.engine.translate import translate
     from polyvm.isa import get
 
     spec = RegionSpec.unpack(packed)
     text = translate(get(spec.isa), spec)
-    return compile_region_object(text, spec.level, whole=spec.instructions <= WHOLE)
+    return compile_region_object(text, whole=spec.level == FULL)
 
 
 def frame(number: int, payload: bytes | str) -> bytes:

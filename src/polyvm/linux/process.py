@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from polyvm.boot.elf import ElfFile
-from polyvm.engine import Core
+from polyvm.engine import Core, JitSource
 from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault, MissingInterpreter, NotElf
 from polyvm.linux import host, signals
@@ -176,7 +176,7 @@ class Process:
     def __init__(
         self, program: str, argv: list[str], env: dict[str, str], *, sysroot: str | None = None,
         policy: Policy | None = None, strace: bool = False, max_instructions: int | None = None,
-        architecture: str = "riscv64",
+        architecture: str = "riscv64", jit: str | None = None,
     ) -> None:  # fmt: skip
         from polyvm.linux.syscalls import Table
 
@@ -212,7 +212,9 @@ class Process:
         variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         path = os.fsencode(program)
         self._loading = self._find(path, words, 0)
+        self.jit = JitSource.parse(jit if jit is not None else os.environ.get("POLYVM_JIT", "auto"))
         self._core = Core(architecture, self.arena)
+        self._core.use_jit(self.jit)
         self._core.set("res_addr", 0, -1)
         self._load(self._core, *self._loading, variables)
 
@@ -334,7 +336,7 @@ class Process:
 
         for name in os.listdir("/proc/self/fd"):
             fd = int(name)
-            if fd in (self.strace_fd, self.vfork_fd, *self.own_descriptors, *but):
+            if fd in (self.strace_fd, self.vfork_fd, *self.own_descriptors, *self.jit.descriptors, *but):
                 continue
             try:
                 if fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
@@ -450,6 +452,7 @@ class Process:
             pid = os.fork()
         if pid == 0:
             self.forked = True
+            self.jit.after_fork()
             self.lock = threading.RLock()
             self._resumed = threading.Condition(self.lock)
             self.threads = [thread]
@@ -541,7 +544,7 @@ class Process:
         with self.lock:
             for thread in self.threads:
                 total += thread.core.statistics()
-        return total
+        return self.jit.add_to(total)
 
 
 
