@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import mmap
 import struct
+from typing import TYPE_CHECKING
 
 from polyvm.errors import EngineError
-from polyvm.mem.host import host_mmap, host_mprotect
+from polyvm.mem.host import MAP_FIXED, host_mmap, host_mprotect
+
+if TYPE_CHECKING:
+    from polyvm.codegen.space import CodeSpace
 
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
 _SHF_ALLOC, _SHF_EXECINSTR = 2, 4
@@ -23,9 +27,10 @@ _PAGE = 4096
 class LoadedObject:
     """Code in memory: `symbols` maps each defined name to its address, `start` and `end` bound the code."""
 
-    __slots__ = ("end", "size", "start", "symbols")
+    __slots__ = ("_space", "end", "size", "start", "symbols")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, space: CodeSpace | None = None) -> None:
+        self._space = space
         self.symbols: dict[str, int] = {}
         self.start = self.end = self.size = 0
         try:
@@ -61,7 +66,9 @@ class LoadedObject:
                     got.setdefault(info >> 32, cursor + 8 * len(got))
         cursor += -(-8 * len(got) // _PAGE) * _PAGE
         self.size = max(cursor, _PAGE)
-        base = host_mmap(0, self.size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        fixed = self._space.take(self.size) if self._space is not None else 0
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (MAP_FIXED if fixed else 0)
+        base = host_mmap(fixed, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         image = bytearray(self.size)
         for index, offset in offsets.items():
             section = sections[index]

@@ -7,6 +7,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
+from polyvm.codegen.space import code_space
 from polyvm.engine.interpreter import load
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -19,7 +20,6 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     DEFAULT_MXCSR,
     RM_TABLE_NEAREST,
-    SLICE,
 )
 from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault, UsageError
@@ -148,7 +148,6 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
-        self._set("slice", SLICE)
         for name in ("refill", "lookup", "resume", "budget_out"):
             self._set(f"f_{name}", self._native.object.symbols[name])
         for name in ("hook_skip", "watch_skip"):
@@ -256,11 +255,13 @@ class Core:
         """Compile what is hot, together with the other cores of `source`; None: interpret everything."""
         self.jit_source = source
         self._set("translations", 0)
+        self._set("forced", 0)
+        self._set("forced_pc", -1)
         if source is None or source.mode == "off":
             self._set("tick_left", _UNLIMITED)
             return
-        self._set("tick_left", FIRST_TICK if source.threshold else 1)
-        self._set("slice", SLICE if source.threshold else 1)
+        self._set("tick_left", FIRST_TICK if source.threshold else _UNLIMITED)
+        self._set("forced", 0 if source.threshold else 1)
         if source.jit is not None:
             source.jit.attach(self)
 
@@ -268,6 +269,7 @@ class Core:
         source = self.jit_source
         if source is None or source.mode == "off":
             self._set("tick_left", _UNLIMITED)
+            self._set("forced", 0)
             return
         if source.jit is None:
             from polyvm.engine.jit import Jit
@@ -390,10 +392,11 @@ class Core:
         except MemoryFault:
             return 0
 
-    def host_fault_record(self) -> tuple[int, int, int, int, int]:
+    def host_fault_record(self) -> tuple[int, ...]:
         """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of
         the code, where to send the thread, and the addresses of the stack pointer to restore and of the word that
-        takes the faulting host address. The CPU record is in the first register of preserve_nonecc (r12)."""
+        takes the faulting host address. The CPU record is in the first register of preserve_nonecc (r12) there; in compiled
+        regions it is not: their start and end, where to send the thread, and the record's address follow."""
         native, record = self._native.object, self._record
         return (
             native.start,
@@ -401,6 +404,10 @@ class Core:
             native.symbols["host_fault"],
             self._cpu + record["host_sp"],
             self._cpu + record["arg0"],
+            code_space().start,
+            code_space().end,
+            native.symbols["region_fault"],
+            self._cpu,
         )
 
     # -- hooks ------------------------------------------------------------------------------------------------

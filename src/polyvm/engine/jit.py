@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
+from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.attach import table_index
 from polyvm.engine.compiler import Compiler
@@ -29,6 +30,7 @@ from polyvm.mem.host import host_mmap, host_munmap
 if TYPE_CHECKING:
     from polyvm.engine.core import Core, JitSource
 
+_NEVER = 1 << 62
 _CANDIDATES = 64  # hot blocks that one look finds
 _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
@@ -52,7 +54,7 @@ class Installed:
     __slots__ = ("instructions", "keep", "level", "record")
 
     def __init__(self, compiled: Compiled) -> None:
-        loaded = LoadedObject(compiled.data)
+        loaded = LoadedObject(compiled.data, code_space())
         self.level = compiled.level
         self.instructions = compiled.instructions
         self.record = (ctypes.c_uint64 * (2 + 3 * len(compiled.parts)))()
@@ -132,7 +134,7 @@ class Jit:
             self._collect()
             if self.forced:
                 self._force(core)
-                left = 1
+                left = _NEVER
             else:
                 left = self._look(core)
             self._refresh(core)
@@ -268,6 +270,7 @@ class Jit:
     def _force(self, core: Core) -> None:
         """Compile the region at the core's pc now."""
         pc = core.pc
+        core.set_field("forced_pc", pc)
         if pc in self._settled:
             return
         if core.known(pc) and not self._from_disk(core, pc):

@@ -8,7 +8,7 @@ memory, page attributes. The others follow the host's C convention.
     resume          interpret the block at the CPU's pc
     link, lookup    find the block at the CPU's pc (link: and note it in the predecessor), go there
     leave_inside    leave in the middle of a block: give back what was not executed, set the pc
-    host_fault      where a host signal handler sends a thread whose guest access the host could not serve
+    host_fault, region_fault  where a host signal handler sends a thread whose guest access the host could not serve
     find            the block at an address: from the hash, or decoded
     flush           forget all decoded code
     check_access    the full check of one memory access; sets the exit record if it is refused
@@ -37,6 +37,7 @@ from polyvm.engine.layout import (
     JUMP_CACHE_BITS,
     MAX_BLOCK,
     PSEUDO,
+    SLICE,
     SLOT_OFF,
     SLOT_REG,
     SLOT_SIZE,
@@ -65,7 +66,7 @@ class Runtime:
     def build(self) -> None:
         """All of them."""
         for function in (
-            self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault, self.p_hook, self.p_cover,
+            self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault, self.region_fault, self.p_hook, self.p_cover,
         ):
             self.chained(function)
         self.function("find", 2, self.find)
@@ -157,7 +158,9 @@ class Runtime:
         with b.if_(self.get(cpu, "tick").ne(0)):
             self.put(cpu, "tick", 0)
             self._leave(cpu, exits.TICK)
-        grant = limit.smin(self.get(cpu, "slice").smax(n))
+        with b.if_(self._unoffered(cpu, block, pc)):
+            self._leave(cpu, exits.TICK)
+        grant = limit.smin(b.const(I64, SLICE))
         self.put(cpu, "granted", grant)
         with b.if_(self.get(cpu, "epoch").ne(b.hload(self.get(cpu, "epoch_ptr"), I64))):
             b.tailcall("lookup", cpu, slot, block, grant, mem, attr)
@@ -176,7 +179,15 @@ class Runtime:
         with b.if_(found.eq(0)):
             self.settle(cpu, budget)
             b.ret()
+        with b.if_(self._unoffered(cpu, found, self.pc(cpu))):
+            self.settle(cpu, budget)
+            self._leave(cpu, exits.TICK)
         return found
+
+    def _unoffered(self, cpu: Value, block: Value, pc: Value) -> Value:
+        """i1: the JIT wants to see this block before it is executed."""
+        forced, first = self.get(cpu, "forced"), self.b.hload(block, I64, BLOCK_FIRST)
+        return forced.ne(0) & first.eq(0) & self.get(cpu, "forced_pc").ne(pc)
 
     def link(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         found = self._find_or_leave(cpu, budget)
@@ -222,6 +233,11 @@ class Runtime:
     def host_fault(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         self.put(cpu, "code", exits.HOSTFAULT)
         self.b.tailcall("leave_inside", cpu, slot, block, budget, mem, attr)
+
+    def region_fault(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """The same in a compiled region. The guest's registers are those with which it was entered, and so is the pc."""
+        self.put(cpu, "granted", 0)
+        self._leave(cpu, exits.HOSTFAULT)
 
     # -- slots that are no guest instruction --------------------------------------------------------------------
 

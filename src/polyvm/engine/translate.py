@@ -277,6 +277,8 @@ class RegionEmitter(HandlerEmitter):
         left = self.temp("load i64, ptr %budget")
         self.tail(handler, self.arguments(SLOT, BLOCK, left))
         self.place(start)
+        # Where a fault of the host's is reported to happen.
+        self.line(f"store i64 {self.spec.head}, ptr {self.pc_field()}, align 8")
         for key, place in self._places.items():
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")

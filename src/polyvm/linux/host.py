@@ -10,6 +10,8 @@ Each guest thread has a record, which the host's GS base points to:
     0   u64  address of the core's stop word    8   u32  a signal is noted       12  u32  its number
    16   u64  native code: start                24   u64  end                     32  u64  where a fault goes on
    40   u64  address of the stack pointer      48   u64  address of the word that takes the faulting address
+   80   u64  compiled regions: start           88   u64  end                    104  u64  where a fault goes on
+  112   u64  address of the CPU record
    56   u64  safe_syscall: start               64   u64  end                     72  u64  where it gives up
     96   u64  address of this record            128  the signal's siginfo_t, 128 bytes
 """
@@ -116,18 +118,27 @@ def assemble_handler() -> bytes:
     a.jump("7e", "note")
     a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
+    a.put("4c 8b 48 20")  # mov r9, [rax + 32]
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
-    a.jump("72", "die")
+    a.jump("72", "region")
     a.put("48 3b 48 18")  # cmp rcx, [rax + 24]
+    a.jump("72", "guest")
+    a.label("region")
+    a.put("48 3b 48 50")  # cmp rcx, [rax + 80]
+    a.jump("72", "die")
+    a.put("48 3b 48 58")  # cmp rcx, [rax + 88]
     a.jump("73", "die")
+    a.put("4c 8b 48 68")  # mov r9, [rax + 104]
+    a.put("48 8b 48 70")  # mov rcx, [rax + 112]
+    a.put("48 89 4a 48")  # mov [rdx + 72], rcx        r12
+    a.label("guest")
     a.put("48 8b 4e 10")  # mov rcx, [rsi + 16]        si_addr
     a.put("4c 8b 40 30")  # mov r8, [rax + 48]
     a.put("49 89 08")  # mov [r8], rcx
     a.put("4c 8b 40 28")  # mov r8, [rax + 40]
     a.put("4d 8b 00")  # mov r8, [r8]
     a.put("4c 89 82 a0 00 00 00")  # mov [rdx + 160], r8        rsp
-    a.put("4c 8b 40 20")  # mov r8, [rax + 32]
-    a.put("4c 89 82 a8 00 00 00")  # mov [rdx + 168], r8        rip
+    a.put("4c 89 8a a8 00 00 00")  # mov [rdx + 168], r9        rip
     a.put("c3")  # ret
     a.label("die")  # not the guest's doing: the default action, on the way back
     a.put("48 83 ec 28")  # sub rsp, 40
@@ -182,7 +193,7 @@ def native() -> _Native:
 class HostThread:
     """The host's side of one guest thread: its record and its way to make system calls."""
 
-    def __init__(self, stop_word: int, faults: tuple[int, int, int, int, int]) -> None:
+    def __init__(self, stop_word: int, faults: tuple[int, ...]) -> None:
         functions = native()
         self._memory = mmap.mmap(-1, _RECORD_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.record = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
@@ -199,11 +210,12 @@ class HostThread:
         self._flag = self.record + 8
         self._safe = functions.safe
 
-    def attach(self, stop_word: int, faults: tuple[int, int, int, int, int]) -> None:
+    def attach(self, stop_word: int, faults: tuple[int, ...]) -> None:
         """The core that the thread runs."""
         words = self._words
         words[0] = stop_word
-        words[2:7] = list(faults)
+        words[2:7] = list(faults[:5])
+        words[10], words[11], words[13], words[14] = faults[5:]
 
     def enter(self) -> None:
         """Make this the record of the calling host thread."""
