@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 # Repetitions for about two seconds under polyvm.
 INTEGER = {"sieve": 90, "sort": 45, "matmul": 140, "crc": 800, "sha256": 180, "fib": 160, "strhash": 5000}
 FLOATING = {"nbody": 120, "mandelbrot": 240}
-POLYVM = [sys.executable, "-m", "polyvm", "run"]
+POLYVM = [sys.executable, "-m", "polyvm", "run", "--jit=off"]
 
 
 def build(name: str, folder: Path) -> tuple[Path, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from polyvm.engine import Core
+from polyvm.engine import Core, JitSource
 from polyvm.mem import EXEC, READ, WRITE, Arena, page_ceil
 from polyvm.vcpu import exits
 
@@ -27,10 +27,12 @@ def load(path: Path, arena: Arena) -> int:
     return entry
 
 
-def run(path: Path) -> tuple[bytes, int]:
+def run(path: Path, jit: str = "off") -> tuple[bytes, int]:
     """What the program wrote, and how many instructions it took."""
     arena = Arena()
     core = Core("riscv64", arena)
+    source = JitSource.parse(jit)
+    core.use_jit(source)
     core.pc = load(path, arena)
     written = b""
     while True:
@@ -42,6 +44,7 @@ def run(path: Path) -> tuple[bytes, int]:
             written += arena.read(core.x[11], core.x[12])
         else:
             count = core.instructions
+            source.close()
             core.close()
             arena.close()
             return written, count

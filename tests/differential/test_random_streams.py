@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polyvm.engine.interpreter import load
 from tests.differential.runner import run
 from tests.differential.streams import STATE_WORDS, StreamMaker, build
 
@@ -29,18 +30,34 @@ SEED = int(os.environ.get("POLYVM_SEED", "0")) or random.SystemRandom().getrandb
 ROUNDS = int(os.environ.get("POLYVM_ROUNDS", "10"))
 
 
+# Streams that are compiled, each in its first execution.
+COMPILED_STREAMS = int(os.environ.get("POLYVM_COMPILED", "25"))
+
+
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_every_register_agrees_with_qemu(group: str, turn: int, tmp_path: Path) -> None:
-    seed = f"{SEED}/{group}/{turn}"
+    compare(group, f"{SEED}/{group}/{turn}", STREAMS, tmp_path, "off")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("jit", ["quick:0", "full:0"])
+def test_compiled_code_agrees_with_qemu(group: str, jit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("riscv64")
+    monkeypatch.setenv("POLYVM_CACHE", str(tmp_path / "cache"))  # random code is not worth keeping
+    compare(group, f"{SEED}/{group}/{jit}", COMPILED_STREAMS, tmp_path, jit)
+
+
+def compare(group: str, seed: str, number: int, tmp_path: Path, jit: str) -> None:
+    """Run `number` streams under polyvm and qemu."""
     print(f"POLYVM_SEED={SEED}")
     rng = random.Random(seed)
     maker = StreamMaker(GROUPS[group], rng)
-    streams = [maker.stream(LENGTH) for _ in range(STREAMS)]
+    streams = [maker.stream(LENGTH) for _ in range(number)]
     program = build(tmp_path / "streams", streams, rng)
     expected = subprocess.run(["qemu-riscv64", "-cpu", "rv64,Zfh=true", str(program)], capture_output=True, check=True).stdout
-    found, count = run(program)
-    assert count >= STREAMS * LENGTH
+    found, count = run(program, jit)
+    assert count >= number * LENGTH
     for i, stream in enumerate(streams):
         at = i * STATE_WORDS * 8
         want = struct.unpack_from(f"<{STATE_WORDS}Q", expected, at)

@@ -52,7 +52,8 @@ class Cpu:
     (42, Syscall(pc=65540, next_pc=65544))
 
     `x`, `f` are the register files as unsigned integers, `d` and `s` the floating-point registers as doubles and
-    singles, `regs` all registers by name. `jit` as of the command line. Guest memory is only what `map` gives; every other access is a `Fault`.
+    singles, `regs` all registers by name. `jit` as of the
+    command line. Guest memory is only what `map` gives; every other access is a `Fault`.
     """
 
     def __init__(self, guest: str = "riscv64", *, jit: str | None = None) -> None:

@@ -58,19 +58,25 @@ def compile_object(text: str, level: int = 2) -> bytes:
     return data
 
 
+_MUCH = 200_000  # bytes of LLVM text that its whole pipeline takes too long for
 # For code with many paths: LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's
 # registers are still stack slots.
+_QUICK = ("instruction_combine",)
 _FIRST = ("sroa", "instruction_combine", "simplify_cfg")
 _FULL = (*_FIRST, "jump_threading", "reassociate", "sccp", "new_gvn", "dead_store_elimination", "aggressive_dce",
          "simplify_cfg", "instruction_combine")  # fmt: skip
 
 
-def compile_region_object(text: str, *, whole: bool) -> bytes:
-    """The object of a region; `whole`: by LLVM's own pipeline, which finds more in loops and takes twice as long."""
-    machine = _machine(2)
+def compile_region_object(text: str, *, full: bool) -> bytes:
+    """The object of a region; `full`: worth more time."""
+    machine = _machine(2 if full else 1)
     module = _parse(text)
-    _run_passes(module, machine, _FIRST if whole else _FULL)
-    if whole:
+    if not full:
+        _run_passes(module, machine, _QUICK)
+    elif len(text) > _MUCH:
+        _run_passes(module, machine, _FULL)
+    else:
+        _run_passes(module, machine, _FIRST)
         _optimise(module, machine, 2)
     data: bytes = machine.emit_object(module)
     return data

@@ -24,6 +24,9 @@ class Compiler:
     """A process that compiles regions, started at the first request."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._socket: socket.socket | None = None
         self._pid = 0
         self._starts = 0
@@ -41,7 +44,7 @@ class Compiler:
         """Forget the process, which is another's."""
         if self._socket is not None:
             self._socket.close()
-        self.__init__()
+        self._reset()
 
     def close(self) -> None:
         """End the process: it ends when the connection does."""

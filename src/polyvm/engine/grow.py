@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<QQIIQQQQ")
 _FEW = 4  # … or not more often than this
-_COLD = 64  # an edge is left out where its target was entered this many times less often than the head
+_COLD = 12  # an edge is left out where its target was entered this many times less often than the head
 
 
 class Header:

@@ -1,8 +1,8 @@
 """The just-in-time compiler's run time: which code is hot, what is compiled, and where it goes.
 
-Every block counts how often the interpreter enters it. When a core has used up some slices of its budget it comes here (`tick`): the
-counts become an exponentially weighted moving average of the instructions that are interpreted in each block, and what is above
-the threshold is looked up on disk or sent to the compiler's process. What comes back is put into the translation table, from
+Every block counts how often the interpreter enters it. When a core has used up some slices of its budget it comes here (`tick`):
+the counts become an exponentially weighted moving average of the instructions that are interpreted in each block, and what is
+above the threshold is looked up on disk or sent to the compiler's process. What comes back is put into the translation table, from
 which the native side attaches it to blocks, now and whenever they are decoded anew.
 """
 
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from polyvm.engine.core import Core, JitSource
 
 _NEVER = 1 << 62
-_CANDIDATES = 64  # hot blocks that one look finds
+_CANDIDATES = 2048  # hot blocks that one look finds
+_IDLE = 32  # the threshold is this many times lower while the compiler has nothing to do
 _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
+_LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _CALM_TICK = 256, 8192  # slices
 _MOST_BLOCKS, _MOST_INSTRUCTIONS = 24, 200
@@ -59,7 +61,7 @@ class Installed:
         self.instructions = compiled.instructions
         self.record = (ctypes.c_uint64 * (2 + 3 * len(compiled.parts)))()
         buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
-        words = [loaded.symbols["region"], len(compiled.parts)]
+        words: list[ctypes.c_uint64 | int] = [loaded.symbols["region"], len(compiled.parts)]
         for (address, data), buffer in zip(compiled.parts, buffers, strict=True):
             words += [address, len(data), ctypes.addressof(buffer)]
         self.record[:] = words
@@ -144,7 +146,7 @@ class Jit:
         """Find out what is hot; slices until the next look."""
         interpreted, executed = core.get_field("interpreted"), core.get_field("executed")
         began = perf_counter()
-        hot = core.hot(int(self.threshold * SLICE / 4), _CANDIDATES)
+        hot = core.hot(int(self.threshold * SLICE / _IDLE), _CANDIDATES)
         took = perf_counter() - began
         self._request(core, hot)
         interpreted = core.get_field("interpreted") - interpreted
@@ -155,12 +157,21 @@ class Jit:
         return max(_TICK if busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
     def _request(self, core: Core, hot: list[tuple[int, int]]) -> None:
+        looked_up = 0
         for heat, pc in hot:
-            if pc in self._settled or (pc not in self._missing and self._from_disk(core, pc)):
+            if pc in self._settled:
                 continue
-            if heat >= self.threshold * SLICE * (1 + len(self._asked)) and len(self._asked) < _QUEUE:
-                self._ask(core, pc)
-        while self._better and len(self._asked) < _QUEUE:
+            if pc not in self._missing:
+                looked_up += 1
+                if looked_up > _LOOK_UPS:
+                    break
+                if self._from_disk(core, pc):
+                    continue
+            busy = len(self._asked)
+            if busy >= _QUEUE or heat < self.threshold * SLICE * (busy or 1 / _IDLE):
+                break
+            self._ask(core, pc)
+        if self._better and not self._asked:
             _, spec = self._better.popitem()
             self._send(spec)
 
@@ -182,11 +193,19 @@ class Jit:
             return True
         data = cache.load(name)
         compiled = Compiled.unpack(data) if data else None
-        if compiled is None or compiled.head != pc or not self._install(compiled):
+        if compiled is None or compiled.head != pc or not self._fits(core, compiled) or not self._install(compiled):
             self._missing.add(pc)
             return False
         self.counters.cached += 1
         return True
+
+    @staticmethod
+    def _fits(core: Core, compiled: Compiled) -> bool:
+        """True if the guest's memory has the code that the region was made from."""
+        try:
+            return all(core.arena.peek(address, len(code)) == code for address, code in compiled.parts)
+        except MemoryFault:
+            return False
 
     def _ask(self, core: Core, pc: int) -> None:
         self._settled.add(pc)

@@ -75,7 +75,8 @@ FIELDS = (
     # the JIT: the table of translations or 0; whether each block has to be offered to it before it is executed first, and the
     # address that may go ahead; slices until the next tick; instructions known to be interpreted; functions that
     # regions call
-    "translations", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "f_refill", "resumes", "f_lookup", "f_resume", "f_budget_out",
+    "translations", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
+    "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
 )  # fmt: skip

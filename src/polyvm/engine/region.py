@@ -5,17 +5,16 @@ from __future__ import annotations
 import marshal
 from typing import Any, NamedTuple
 
-
 QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
 
 
 class RegionBlock(NamedTuple):
-    """One block of a region: `count` is how often it was entered, `seen` where its indirect jump last went (0: none)."""
+    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none)."""
 
     pc: int
     end: int
     n: int
-    count: int
+    entries: int
     seen: int
     code: bytes
 

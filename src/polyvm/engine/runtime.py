@@ -66,7 +66,8 @@ class Runtime:
     def build(self) -> None:
         """All of them."""
         for function in (
-            self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault, self.region_fault, self.p_hook, self.p_cover,
+            self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault,
+            self.region_fault, self.p_hook, self.p_cover,
         ):
             self.chained(function)
         self.function("find", 2, self.find)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
 from polyvm.engine.layout import BLOCK_FIRST, JUMP_CACHE_BITS, CpuRecord
+from polyvm.engine.region import FULL
 from polyvm.errors import EngineError
 from polyvm.ir.ops import ENV
 from polyvm.ir.types import F64, I64
@@ -30,6 +31,11 @@ _LEFT_OUT = frozenset({"exit", "fp_setrm", "instret"})
 _ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
 _EFFECTS = frozenset({"set", "store", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
 _ENDS = frozenset({"jump", "branch", "indirect"})
+# The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
+_SCOPES = (
+    ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
+    ("!4", '!4 = !{!4, !1, !"record"}'), ("!5", "!5 = !{!4}"), ("!6", "!6 = !{!2}"), ("!7", "!7 = !{!2, !4}"),
+)  # fmt: skip
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_SPAN = 2048  # bytes that one check covers: a page border or none
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
@@ -177,12 +183,18 @@ class RegionEmitter(HandlerEmitter):
         self._stub = ""
         self._stubs: list[tuple[str, Step, int]] = []
         self._weights = 0
+        # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
+        # them in LLVM values throughout, and writes back what it has changed where it leaves.
+        self._held = spec.level == FULL
+        self._known: dict[tuple[str, int], Value] = {}
         self._merged: dict[int, Span] = {}
+        self._depth = 0
 
     # -- the whole --------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """The function."""
+        self._scopes()
         self._connect()
         self._registers()
         for pc, block in self.blocks.items():
@@ -195,7 +207,7 @@ class RegionEmitter(HandlerEmitter):
 
     def _connect(self) -> None:
         """Where each block goes inside the region, and which blocks close a cycle."""
-        sites = {b.spec.end: b.spec.count for b in self.blocks.values() if self._is_call(b) and b.spec.end in self.blocks}
+        sites = {b.spec.end: b.spec.entries for b in self.blocks.values() if self._is_call(b) and b.spec.end in self.blocks}
         returns = sorted(sites, key=lambda pc: -sites[pc])[:_MOST_TARGETS]
         for block in self.blocks.values():
             last, end = block.last, block.spec.end
@@ -246,6 +258,9 @@ class RegionEmitter(HandlerEmitter):
                 for value in step.flat:
                     if value.op in ("get", "set"):
                         (self._read if value.op == "get" else self._written).add(self._register_key(value))
+        if not self._held:
+            self._read.clear()
+            self._written.clear()
         for key in sorted(self._read | self._written):
             self._places[key] = self.alloca(self._held_type(key))
 
@@ -263,12 +278,12 @@ class RegionEmitter(HandlerEmitter):
         """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
         self.lines.append("entry:")
         out, start = "entry_out", "entry_start"
+        self.line(f"store i64 {BUDGET}, ptr %budget")
         for mode in sorted(self.modes):
             busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + mode)}")
             good = self.label()
             self.branch_to(self.temp(f"icmp ne i8 {busy}, 0"), out, good, unlikely=True)
             self.place(good)
-        self.line(f"store i64 {BUDGET}, ptr %budget")
         self._refill(out)
         self.jump_to(start)
         self.place(out)
@@ -360,6 +375,9 @@ class RegionEmitter(HandlerEmitter):
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
         self.place(f"body_{pc:x}")
         self._merged = merge_accesses(block)
+        self._known.clear()
+        self.refs.clear()
+        self.keep.clear()
         for step in block.steps:
             self._step = step
             self._stub = ""
@@ -367,8 +385,9 @@ class RegionEmitter(HandlerEmitter):
                 self.jump_to(self.bail())
                 return
             self.region(step.body)
-            self.refs.clear()
-            self.keep.clear()
+            if self._held:
+                self.refs.clear()
+                self.keep.clear()
         if not self.terminated:
             self._go(block.spec.end)
 
@@ -395,6 +414,15 @@ class RegionEmitter(HandlerEmitter):
 
     def op_get(self, v: Value) -> None:
         key = self._register_key(v)
+        if not self._held:
+            known = self._known.get(key)
+            if known is None:
+                self.define(v, f"load {self.llvm_type(v.type)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+                if not self._nested:
+                    self._known[key] = v
+            else:
+                self.set(v, self.ref(known))
+            return
         held = self._held_type(key)
         name = self.temp(f"load {self.llvm_type(held)}, ptr {self._places[key]}")
         if held is not v.type:
@@ -404,6 +432,13 @@ class RegionEmitter(HandlerEmitter):
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
         held, value = self._held_type(key), v.args[-1]
+        if not self._held:
+            self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            if self._nested:
+                self._known.pop(key, None)
+            else:
+                self._known[key] = value
+            return
         name = self.ref(value)
         if held is not value.type:
             name = self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
@@ -448,8 +483,23 @@ class RegionEmitter(HandlerEmitter):
         self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
         self.place(good)
 
+    @property
+    def _nested(self) -> bool:
+        """True inside an `if` or loop of a body: what happens there may not happen."""
+        return self._depth > 0
+
+    def op_if(self, v: Value) -> None:
+        self._depth += 1
+        super().op_if(v)
+        self._depth -= 1
+
+    def op_loop(self, v: Value) -> None:
+        self._depth += 1
+        super().op_loop(v)
+        self._depth -= 1
+
     def _scopes(self) -> None:
-        for name, text in (("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}")):
+        for name, text in _SCOPES:
             self.module.declare(name, text)
 
     def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
@@ -461,12 +511,19 @@ class RegionEmitter(HandlerEmitter):
             self._check_span(merged)
         return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
 
+    def op_load(self, v: Value) -> None:
+        if v.attrs["order"] != "none":
+            super().op_load(v)
+            return
+        pointer = self._guest_pointer(v, v.type, "r")
+        self.define(v, f"load {self.llvm_type(v.type)}, ptr {pointer}, align 1, !noalias !7")
+
     def op_store(self, v: Value) -> None:
         if v.attrs["order"] != "none":
             super().op_store(v)
             return
         pointer = self._guest_pointer(v, v.args[1].type, "w")
-        self.line(f"store {self.typed(v.args[1])}, ptr {pointer}, align 1, !noalias !3")
+        self.line(f"store {self.typed(v.args[1])}, ptr {pointer}, align 1, !noalias !7")
 
     def op_pc(self, v: Value) -> None:
         self.set(v, str(self._step.pc))
@@ -508,7 +565,7 @@ class RegionEmitter(HandlerEmitter):
         self._go(v.args[0].bits)
 
     def _weight(self, pc: int) -> int:
-        return min(self.blocks[pc].spec.count + 1, 1 << 30) if pc in self.blocks else 1
+        return min(self.blocks[pc].spec.entries + 1, 1 << 30) if pc in self.blocks else 1
 
     def op_branch(self, v: Value) -> None:
         taken, fall = self.label(), self.label()

@@ -1,8 +1,9 @@
 """The compiler's process: regions in, objects out.
 
-It runs beside the guest, at a lower priority, so that neither LLVM's memory nor Python's lock is in the guest's way, and a failure
-of LLVM ends nothing but this process. Messages both ways: a length of 8 bytes, then as many bytes, which `marshal` reads as
-(number, payload). A request's payload is a packed `RegionSpec`; the answer's is the object, or a text that says why there is none.
+It runs beside the guest, at a lower priority, so that neither LLVM's memory nor Python's lock is in the guest's way, and a
+failure of LLVM ends nothing but this process. Messages both ways: a length of 8 bytes, then as many bytes, which `marshal`
+reads as (number, payload). A request's payload is a packed `RegionSpec`; the answer's is the object, or a text that says why
+there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def compile_region(packed: bytes) -> bytes:
 
     spec = RegionSpec.unpack(packed)
     text = translate(get(spec.isa), spec)
-    return compile_region_object(text, whole=spec.level == FULL)
+    return compile_region_object(text, full=spec.level == FULL)
 
 
 def frame(number: int, payload: bytes | str) -> bytes:
