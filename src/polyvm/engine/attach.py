@@ -24,6 +24,7 @@ from polyvm.engine.layout import (
     BLOCK_SEEN,
     BLOCK_SIZE,
     BUCKET_BITS,
+    GOLDEN,
     PSEUDO,
     SLICE,
     SLOT_REG,
@@ -36,14 +37,6 @@ from polyvm.mem import CODE, EXEC, FAST_W, PAGE_BITS, SIZE_BITS
 if TYPE_CHECKING:
     from polyvm.engine.runtime import Runtime
     from polyvm.ir import Value
-
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-def table_index(pc: int) -> int:
-    """The first entry of the translation table that address `pc` may have."""
-    return (pc * _GOLDEN & (1 << 64) - 1) >> (64 - TABLE_BITS)
-
 
 def count_slice(r: Runtime, cpu: Value) -> None:
     """Ask for a tick when enough slices were used up."""
@@ -159,7 +152,7 @@ class Attach:
         with b.if_(table.eq(0) | b.hload(block, I8, BLOCK_HEADER + SLOT_REG).eq(PSEUDO)):
             b.ret(b.const(I64, 0))
         pc = b.hload(block, I64, BLOCK_PC)
-        index = b.local((pc * _GOLDEN) >> (64 - TABLE_BITS))
+        index = b.local((pc * GOLDEN) >> (64 - TABLE_BITS))
         left = b.local(b.const(I64, TABLE_PROBES))
         record = b.local(b.const(I64, 0))
         with b.loop():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import select
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -111,6 +110,8 @@ class Compiler:
         found: list[tuple[int, bytes | str, float]] = []
         if self._socket is None:
             return found
+        import select
+
         try:
             if timeout and not select.select([self._socket], [], [], timeout)[0]:
                 return found

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from polyvm.mem import Arena
 
 JIT_MODES = ("off", "quick", "full", "auto")
-FIRST_TICK = 32  # slices until the JIT looks at a core for the first time
+FIRST_TICK = 128  # slices until the JIT looks at a core for the first time
 _UNLIMITED = (1 << 63) - 1
 _M64 = (1 << 64) - 1
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE

@@ -2,8 +2,8 @@
 
 Every block counts how often the interpreter enters it. When a core has used up some slices of its budget it comes here (`tick`):
 the counts become an exponentially weighted moving average of the instructions that are interpreted in each block, and what is
-above the threshold is looked up on disk or sent to the compiler's process. What comes back is put into the translation table, from
-which the native side attaches it to blocks, now and whenever they are decoded anew.
+above the threshold is looked up on disk or sent to the compiler's process. What comes back is put into the translation table,
+from which the native side attaches it to blocks, now and whenever they are decoded anew.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
-from polyvm.engine.attach import table_index
 from polyvm.engine.compiler import Compiler
-from polyvm.engine.grow import grow
-from polyvm.engine.layout import SLICE, TABLE_BITS, TABLE_PROBES
+from polyvm.engine.layout import SLICE, TABLE_BITS, TABLE_PROBES, table_index
 from polyvm.engine.region import FULL, QUICK, Compiled, RegionSpec
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem.host import host_mmap, host_munmap
@@ -34,6 +32,7 @@ _NEVER = 1 << 62
 _CANDIDATES = 2048  # hot blocks that one look finds
 _IDLE = 32  # the threshold is this many times lower while the compiler has nothing to do
 _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
+_PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _CALM_TICK = 256, 8192  # slices
@@ -84,6 +83,7 @@ class Jit:
         self.regions: dict[int, Installed] = {}
         self._asked: dict[int, tuple[int, RegionSpec]] = {}
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
+        self._on_disk: set[str] | None = None  # names of entries when this run first looked
         self._missing: set[int] = set()  # those that the disk has nothing for
         self._better: dict[int, RegionSpec] = {}  # regions of the quick kind that are to be made well
         self._generation = 0
@@ -168,6 +168,8 @@ class Jit:
                 if self._from_disk(core, pc):
                     continue
             busy = len(self._asked)
+            if core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
+                break
             if busy >= _QUEUE or heat < self.threshold * SLICE * (busy or 1 / _IDLE):
                 break
             self._ask(core, pc)
@@ -191,7 +193,9 @@ class Jit:
         name = self._key(core, pc)
         if name is None:
             return True
-        data = cache.load(name)
+        if self._on_disk is None:
+            self._on_disk = cache.names()
+        data = cache.load(name) if name in self._on_disk else None
         compiled = Compiled.unpack(data) if data else None
         if compiled is None or compiled.head != pc or not self._fits(core, compiled) or not self._install(compiled):
             self._missing.add(pc)
@@ -209,6 +213,8 @@ class Jit:
 
     def _ask(self, core: Core, pc: int) -> None:
         self._settled.add(pc)
+        from polyvm.engine.grow import grow
+
         try:
             spec = grow(core, pc, FULL if self.mode == "full" else QUICK, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
         except MemoryFault:

@@ -53,6 +53,7 @@ JUMP_CACHE_BITS = 12
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
 TABLE_BITS = 14  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads addresses
 
 FIELDS = (
     # the exit record
@@ -102,3 +103,8 @@ class CpuRecord:
 # with mode operand m may go ahead (m = 7 is the environment's mode).
 RM_TABLE_NEAREST = 0x0001_0101_0101_0100
 DEFAULT_MXCSR = 0x1F80
+
+
+def table_index(pc: int) -> int:
+    """The first entry of the translation table that address `pc` may have."""
+    return (pc * GOLDEN & (1 << 64) - 1) >> (64 - TABLE_BITS)

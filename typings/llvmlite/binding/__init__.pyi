@@ -1,6 +1,6 @@
-llvm_version_info: tuple[int, int, int]
-
 from collections.abc import Iterator
+
+llvm_version_info: tuple[int, int, int]
 
 class ModuleRef:
     functions: Iterator[ValueRef]
