@@ -321,3 +321,24 @@ def test_an_entry_for_other_code_behind_the_same_head_is_made_anew() -> None:
 def test_a_wrong_mode_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         JitSource.parse(text)
+
+
+def test_coverage_is_noted_by_compiled_code_and_can_be_switched(machine: Machine) -> None:
+    machine.put(LOOP)
+    reference = Machine("off")
+    reference.put(LOOP)
+    machine.core.x[10] = 100
+    assert machine.core.run() == exits.SYSCALL  # compiled without
+    maps: list[bytes] = []
+    for one in (machine, reference):
+        covered = one.core.enable_coverage(12)
+        one.core.pc, one.core.x[10] = CODE, 100
+        assert one.core.run() == exits.SYSCALL
+        maps.append(bytes(covered))
+    assert maps[0] == maps[1]
+    assert any(maps[0])
+    assert machine.core.statistics().interpreted < 100
+    machine.core.disable_coverage()
+    machine.core.pc, machine.core.x[10] = CODE, 100
+    assert machine.core.run() == exits.SYSCALL
+    reference.close()

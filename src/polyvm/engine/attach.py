@@ -149,7 +149,8 @@ class Attach:
     def attach(self, cpu: Value, block: Value) -> None:
         r, b = self.r, self.r.b
         table = r.get(cpu, "translations")
-        with b.if_(table.eq(0) | b.hload(block, I8, BLOCK_HEADER + SLOT_REG).eq(PSEUDO)):
+        hooked = b.hload(block, I8, BLOCK_HEADER + SLOT_REG).eq(PSEUDO) & b.hload(block, I8, BLOCK_HEADER + SLOT_REG + 1).ne(0)
+        with b.if_(table.eq(0) | hooked):
             b.ret(b.const(I64, 0))
         pc = b.hload(block, I64, BLOCK_PC)
         index = b.local((pc * GOLDEN) >> (64 - TABLE_BITS))

@@ -20,6 +20,7 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     DEFAULT_MXCSR,
     RM_TABLE_NEAREST,
+    coverage_hash,
 )
 from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault, UsageError
@@ -46,7 +47,7 @@ _ROUND_CONTROL = (0, 3, 1, 2)
 
 def coverage_bit(pc: int, size: int) -> int:
     """The bit of a coverage map of `size` bits (a power of two) that the block at `pc` sets."""
-    return ((pc * 0x9E3779B97F4A7C15 & _M64) >> 32) & (size - 1)
+    return coverage_hash(pc) & (size - 1)
 
 
 class JitSource:
@@ -148,6 +149,7 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
+        self._set("region_coverage", self._cpu + record["link_sink"])
         for name in ("refill", "lookup", "resume", "budget_out"):
             self._set(f"f_{name}", self._native.object.symbols[name])
         for name in ("hook_skip", "watch_skip"):
@@ -423,7 +425,7 @@ class Core:
             self._hook_tables.append(table)
             self._set(name, ctypes.addressof(table))
             self._set(name[:-1] + "_count", len(ranges))
-        self._instrumented = self._coverage is not None or any(self._get(f"{n}_count") for n in ("insn_hook", "block_hook"))
+        self._instrumented = any(self._get(f"{n}_count") for n in ("insn_hook", "block_hook"))
         self._set("translations", 0)
         self.flush()
 
@@ -432,18 +434,29 @@ class Core:
         size = 1 << bits
         self._coverage = (ctypes.c_uint8 * (size // 8))()
         self._set("coverage", ctypes.addressof(self._coverage))
+        self._set("region_coverage", ctypes.addressof(self._coverage))
         self._set("coverage_mask", size - 1)
-        self._instrumented = True
-        self._set("translations", 0)
-        self.flush()
+        self._drop_regions()
         return memoryview(self._coverage).cast("B")
 
     def disable_coverage(self) -> None:
         """Stop recording coverage."""
         self._set("coverage", 0)
+        self._set("coverage_mask", 0)
+        self._set("region_coverage", self._cpu + self._record["link_sink"])
         self._coverage = None
-        self._instrumented = any(self._get(f"{n}_count") for n in ("insn_hook", "block_hook"))
+        self._drop_regions()
+
+    def _drop_regions(self) -> None:
+        """What is compiled does not note coverage, or does so in vain: compile and decode anew."""
+        if self.jit_source is not None and self.jit_source.jit is not None:
+            self.jit_source.jit.reset()
         self.flush()
+
+    @property
+    def covered(self) -> bool:
+        """True if executed blocks are noted in a coverage map."""
+        return self._coverage is not None
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Address, number of instructions and entry count of each block decoded since the last flush."""

@@ -63,4 +63,4 @@ def grow(core: Core, head: int, level: int, most_blocks: int, most_instructions:
         seen_last = Header(block.taken).pc if block.taken else 0
         code = core.arena.peek(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, block.count, seen_last, code))
-    return RegionSpec(core.isa_name, level, blocks)
+    return RegionSpec(core.isa_name, level, core.covered, blocks)

@@ -186,7 +186,10 @@ class Jit:
             code = core.arena.peek(pc, end - pc)
         except MemoryFault:
             return None
-        return cache.key("region", self.identity, self.mode, str(pc), code)
+        return self._name(core.covered, pc, code)
+
+    def _name(self, coverage: bool, pc: int, code: bytes) -> str:
+        return cache.key("region", self.identity, self.mode, str(coverage), str(pc), code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install the region at `pc` as an earlier run compiled it; True if there is nothing more to do."""
@@ -245,7 +248,7 @@ class Jit:
                 continue
             compiled = Compiled(spec.head, spec.level, spec.instructions, spec.parts(), answer)
             head = spec.blocks[0]
-            cache.store(cache.key("region", self.identity, self.mode, str(head.pc), head.code), compiled.pack())
+            cache.store(self._name(spec.coverage, head.pc, head.code), compiled.pack())
             if generation == self._generation:
                 self._install(compiled)
                 self.counters.compiled += 1

@@ -70,7 +70,7 @@ FIELDS = (
     "blocks", "decoded", "flushes", "links", "lookups",
     # hooks
     "hook_skip", "hook_kind", "insn_hooks", "insn_hook_count", "block_hooks", "block_hook_count",
-    "coverage", "coverage_mask", "watch_skip",
+    "coverage", "coverage_mask", "region_coverage", "watch_skip",
     # where the host's stack pointer was when the chain of tail calls was entered
     "host_sp",
     # the JIT: the table of translations or 0; whether each block has to be offered to it before it is executed first, and the
@@ -108,3 +108,8 @@ DEFAULT_MXCSR = 0x1F80
 def table_index(pc: int) -> int:
     """The first entry of the translation table that address `pc` may have."""
     return (pc * GOLDEN & (1 << 64) - 1) >> (64 - TABLE_BITS)
+
+
+def coverage_hash(pc: int) -> int:
+    """What the block at `pc` sets a bit of a coverage map by: a multiplicative hash, of which the low bits count."""
+    return (pc * GOLDEN & (1 << 64) - 1) >> 32

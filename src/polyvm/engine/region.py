@@ -20,10 +20,12 @@ class RegionBlock(NamedTuple):
 
 
 class RegionSpec(NamedTuple):
-    """A region before it is compiled; the first block is its head, where it is entered."""
+    """A region before it is compiled; the first block is its head, where it is entered. `coverage`: it notes the blocks
+    that it executes in the coverage map."""
 
     isa: str
     level: int
+    coverage: bool
     blocks: list[RegionBlock]
 
     @property
@@ -49,13 +51,13 @@ class RegionSpec(NamedTuple):
 
     def pack(self) -> bytes:
         """As bytes, for the compiler's process."""
-        return marshal.dumps((self.isa, self.level, [tuple(block) for block in self.blocks]))
+        return marshal.dumps((self.isa, self.level, self.coverage, [tuple(block) for block in self.blocks]))
 
     @classmethod
     def unpack(cls, data: bytes) -> RegionSpec:
         """From `pack`."""
-        isa, level, blocks = marshal.loads(data)
-        return cls(isa, level, [RegionBlock(*block) for block in blocks])
+        isa, level, coverage, blocks = marshal.loads(data)
+        return cls(isa, level, coverage, [RegionBlock(*block) for block in blocks])
 
 
 class Compiled(NamedTuple):

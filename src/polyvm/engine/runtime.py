@@ -34,6 +34,7 @@ from polyvm.engine.layout import (
     BLOCK_NEXT,
     BLOCK_PC,
     BUCKET_BITS,
+    GOLDEN,
     JUMP_CACHE_BITS,
     MAX_BLOCK,
     PSEUDO,
@@ -272,8 +273,8 @@ class Runtime:
 
     @staticmethod
     def _coverage_bit(pc: Value) -> Value:
-        """A multiplicative hash of a block's address; `engine.core.coverage_bit` is its twin in Python."""
-        return (pc * 0x9E3779B97F4A7C15) >> 32
+        """`coverage_hash` as native code."""
+        return (pc * GOLDEN) >> 32
 
     # -- functions of the C convention --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
-from polyvm.engine.layout import BLOCK_FIRST, JUMP_CACHE_BITS, CpuRecord
+from polyvm.engine.layout import BLOCK_FIRST, JUMP_CACHE_BITS, CpuRecord, coverage_hash
 from polyvm.engine.region import FULL
 from polyvm.errors import EngineError
 from polyvm.ir.ops import ENV
@@ -374,6 +374,8 @@ class RegionEmitter(HandlerEmitter):
         left = self.temp("load i64, ptr %budget")
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
         self.place(f"body_{pc:x}")
+        if self.spec.coverage:
+            self._cover(pc)
         self._merged = merge_accesses(block)
         self._known.clear()
         self.refs.clear()
@@ -390,6 +392,16 @@ class RegionEmitter(HandlerEmitter):
                 self.keep.clear()
         if not self.terminated:
             self._go(block.spec.end)
+
+    def _cover(self, pc: int) -> None:
+        """Set the block's bit in the coverage map; cores without one have a word that takes it."""
+        bit = self.temp(f"and i64 {coverage_hash(pc)}, {self.load64(CPU, self.record['coverage_mask'])}")
+        map_ = self.load64(CPU, self.record["region_coverage"])
+        place = self.pointer(self.temp(f"add i64 {map_}, {self.temp(f'lshr i64 {bit}, 3')}"))
+        low = self.temp(f"and i64 {bit}, 7")
+        one = self.temp(f"trunc i64 {self.temp(f'shl i64 1, {low}')} to i8")
+        old = self.temp(f"load i8, ptr {place}")
+        self.line(f"store i8 {self.temp(f'or i8 {old}, {one}')}, ptr {place}")
 
     def _go(self, pc: int) -> None:
         if pc in self.blocks:
