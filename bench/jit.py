@@ -95,10 +95,16 @@ def debian(folder: Path) -> dict[str, tuple[str, list[str]]]:
         "sqlite3": ("debian", ["sqlite3", ":memory:", sql]),
         "perl": ("debian", ["perl", "-e", perl]),
         "gawk": ("debian", ["gawk", "{for(i=1;i<=NF;i++) a[$i]++} END{for(i in a) n+=a[i]; print n}", str(text)]),
-        "gcc -O2": ("flat", ["gcc", "-O2", "-S", "-o", "/dev/null", str(source)]),
+        "gcc's cc1 -O2": ("flat", ["cc1", "-O2", "-quiet", "-o", "/dev/null", str(source)]),
         "python3 pass": ("flat", ["python3", "-c", "pass"]),
         "bash true": ("flat", ["bash", "-c", "true"]),
     }
+
+
+def guest_program(sysroot: str, name: str) -> str:
+    """The path of a program; cc1 is not among those that users start."""
+    inside = sorted(Path(sysroot).glob(f"usr/libexec/gcc/riscv64-linux-gnu/*/{name}"))
+    return str(inside[-1]) if inside else f"{sysroot}/usr/bin/{name}"
 
 
 def show(rows: list[Row]) -> None:
@@ -142,7 +148,7 @@ def main() -> None:
         for program, (kind, words) in (debian(folder) if options.sysroot else {}).items():
             if only and program not in only:
                 continue
-            guest = [f"{options.sysroot}/usr/bin/{words[0]}", *words[1:]]
+            guest = [guest_program(options.sysroot, words[0]), *words[1:]]
             host = shutil.which(words[0])
             found = [host, *words[1:]] if host else None
             rows.append(measure(Row(program, kind), ["-L", options.sysroot, *guest], ["qemu-riscv64", "-L", options.sysroot, *guest],

@@ -40,7 +40,7 @@ CPU, SLOT, BLOCK, BUDGET, MEM, ATTR = (f"%p{i}" for i in range(6))
 PARAMS = [I64] * 6
 CONVENTION = "preserve_nonecc"
 _ACCESS = {"r": exits.READ, "w": exits.WRITE, "rw": exits.READ | exits.WRITE}
-_FAST = {"r": FAST_R, "w": FAST_W, "rw": FAST_R | FAST_W}
+FAST = {"r": FAST_R, "w": FAST_W, "rw": FAST_R | FAST_W}
 # Host rounding control for IR modes 0 to 3, two bits each.
 _ROUND_CONTROL = 0x9C
 
@@ -224,7 +224,7 @@ class HandlerEmitter(Emitter):
             self.place(inside)
             page = self.temp(f"lshr i64 {rotated}, {PAGE_BITS - shift}")
             flags = self.temp(f"load i8, ptr {self.pointer(self.temp(f'add i64 {ATTR}, {page}'))}")
-            wanted = _FAST[access]
+            wanted = FAST[access]
             have = self.temp(f"and i8 {flags}, {wanted - 256 if wanted > 127 else wanted}")
             missing = self.temp(f"icmp ne i8 {have}, {wanted - 256 if wanted > 127 else wanted}")
             self.branch_to(missing, self.bail(), good, unlikely=True)

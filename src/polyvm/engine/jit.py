@@ -37,7 +37,7 @@ _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _CALM_TICK = 256, 8192  # slices
 _MOST_BLOCKS, _MOST_INSTRUCTIONS = 24, 200
-_WHOLE = 150  # instructions in a region that LLVM's whole pipeline is not too slow for
+_WELL_BLOCKS, _WELL_INSTRUCTIONS = 64, 500  # the same where there is time
 
 
 class Counters:
@@ -85,7 +85,7 @@ class Jit:
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
         self._on_disk: set[str] | None = None  # names of entries when this run first looked
         self._missing: set[int] = set()  # those that the disk has nothing for
-        self._better: dict[int, RegionSpec] = {}  # regions of the quick kind that are to be made well
+        self._better: dict[int, None] = {}  # heads of regions of the quick kind that are to be made well
         self._generation = 0
         self._installed: list[int] = []
         self._compiler = Compiler()
@@ -174,8 +174,9 @@ class Jit:
                 break
             self._ask(core, pc)
         if self._better and not self._asked:
-            _, spec = self._better.popitem()
-            self._send(spec)
+            head = next(iter(self._better))
+            del self._better[head]
+            self._improve(core, head)
 
     def _key(self, core: Core, pc: int) -> str | None:
         block = core.known(pc)
@@ -227,6 +228,17 @@ class Jit:
             return
         self._send(spec)
 
+    def _improve(self, core: Core, head: int) -> None:
+        """Make a region of the quick kind again, larger and better."""
+        from polyvm.engine.grow import grow
+
+        try:
+            larger = grow(core, head, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+        except MemoryFault:
+            return
+        if larger is not None:
+            self._send(larger)
+
     def _send(self, spec: RegionSpec) -> None:
         number = self._compiler.send(spec)
         if number is not None:
@@ -252,8 +264,6 @@ class Jit:
             if generation == self._generation:
                 self._install(compiled)
                 self.counters.compiled += 1
-                if self.mode == "auto" and spec.level == QUICK and spec.instructions <= _WHOLE:
-                    self._better[spec.head] = spec._replace(level=FULL)
         if self._compiler.lost and self._asked:
             self.counters.failed += len(self._asked)
             self._asked.clear()
@@ -269,6 +279,8 @@ class Jit:
         if old is not None:
             self._retired.append(old)
         self.regions[compiled.head] = region
+        if self.mode == "auto" and compiled.level == QUICK:
+            self._better[compiled.head] = None
         if self._mapped:
             code = region.keep[0]
             perfmap.add(code.start, code.end, f"guest_{compiled.head:x}")

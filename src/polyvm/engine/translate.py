@@ -11,158 +11,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_module import ModuleText
-from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
+from polyvm.engine.blocks import stage_block
+from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
+from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
 from polyvm.engine.layout import BLOCK_FIRST, JUMP_CACHE_BITS, CpuRecord, coverage_hash
+from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import FULL
 from polyvm.errors import EngineError
 from polyvm.ir.ops import ENV
 from polyvm.ir.types import F64, I64
-from polyvm.mem import FAST_R, FAST_W, PAGE_BITS, SIZE_BITS
+from polyvm.mem import PAGE_BITS, SIZE_BITS
 
 if TYPE_CHECKING:
-    from polyvm.engine.region import RegionBlock, RegionSpec
+    from collections.abc import Iterable
+
+    from polyvm.engine.blocks import Block, Step
+    from polyvm.engine.induction import Span, Terms
+    from polyvm.engine.loops import Loop
+    from polyvm.engine.region import RegionSpec
     from polyvm.ir.types import Type
-    from polyvm.ir.value import Region, Value
+    from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
 ENTRY = "region"
-# What a compiled region leaves to the interpreter: the runtime's business, and what the evaluator has to do.
-_LEFT_OUT = frozenset({"exit", "fp_setrm", "instret"})
-_ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
-_EFFECTS = frozenset({"set", "store", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
-_ENDS = frozenset({"jump", "branch", "indirect"})
 # The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
 _SCOPES = (
     ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
     ("!4", '!4 = !{!4, !1, !"record"}'), ("!5", "!5 = !{!4}"), ("!6", "!6 = !{!2}"), ("!7", "!7 = !{!2, !4}"),
 )  # fmt: skip
+_JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
+_ACCESS = {FAST["r"]: "r", FAST["w"]: "w", FAST["rw"]: "rw"}
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
-_MOST_SPAN = 2048  # bytes that one check covers: a page border or none
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
-_FAST = {"r": FAST_R, "w": FAST_W, "rw": FAST_R | FAST_W}
-
-
-class Step:
-    """One instruction of a block: `body` is None where the interpreter has to do it."""
-
-    __slots__ = ("body", "end", "flat", "index", "pc")
-
-    def __init__(self, pc: int, end: int, index: int, body: Region | None, flat: list[Value]) -> None:
-        self.pc = pc
-        self.end = end
-        self.index = index
-        self.body = body
-        self.flat = flat
-
-
-class Block:
-    """A block with its instructions staged."""
-
-    __slots__ = ("checked", "last", "links", "spec", "steps", "targets")
-
-    def __init__(self, spec: RegionBlock, steps: list[Step]) -> None:
-        self.spec = spec
-        self.steps = steps
-        self.checked = False
-        self.links = False
-        self.targets: list[int] = []
-        self.last = next((v for v in steps[-1].flat if v.op in _ENDS), None) if steps[-1].body is not None else None
-
-
-def _flatten(region: Region, into: list[Value]) -> list[Value]:
-    for value in region.ops:
-        into.append(value)
-        if value.op == "if":
-            _flatten(value.attrs["then"], into)
-            _flatten(value.attrs["else"], into)
-        elif value.op == "loop":
-            _flatten(value.attrs["body"], into)
-    return into
-
-
-def _stage(isa: Isa, spec: RegionBlock) -> Block:
-    """The bodies of a block's instructions, up to the first that the interpreter has to do."""
-    steps: list[Step] = []
-    at = spec.pc
-    for index in range(spec.n):
-        word = int.from_bytes(spec.code[at - spec.pc : at - spec.pc + 4], "little")
-        decoded = isa.decode(word)
-        if decoded is None:
-            steps.append(Step(at, at, index, None, []))
-            break
-        b = isa.builder()
-        b.fast = True
-        end = at + decoded.length
-        b.place = (at, end)
-        decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
-        flat = _flatten(b.body, [])
-        fits = not any(v.op in _LEFT_OUT for v in flat) and _restartable(flat)
-        steps.append(Step(at, end, index, b.body if fits else None, flat))
-        if not fits:
-            break
-        at = end
-    return Block(spec, steps)
-
-
-def _restartable(flat: list[Value]) -> bool:
-    """True if no access comes after an effect: then the instruction can be left to the interpreter from its start."""
-    changed = False
-    for value in flat:
-        if changed and value.op in _ACCESSES:
-            return False
-        changed = changed or value.op in _EFFECTS
-    return True
-
-
-class Span:
-    """Accesses of one block at constant distances from the same value of a register: bytes `low` to `high` from `base`."""
-
-    __slots__ = ("base", "count", "first", "high", "low", "wanted")
-
-    def __init__(self, base: Value, first: Value, low: int) -> None:
-        self.base = base
-        self.first = first
-        self.low = self.high = low
-        self.count = self.wanted = 0
-
-
-def merge_accesses(block: Block) -> dict[int, Span]:
-    """The spans of a block that have more than one access, by the id of each access."""
-    versions: dict[tuple[str, int], int] = {}
-    reads: dict[int, tuple[tuple[str, int], int]] = {}
-    spans: dict[tuple[tuple[str, int], int], Span] = {}
-    members: list[tuple[Value, Span]] = []
-    for step in block.steps:
-        for value in step.body.ops if step.body is not None else ():
-            if value.op in ("get", "set"):
-                indexed = len(value.args) == (1 if value.op == "get" else 2)
-                key = (value.attrs["slot"], value.args[0].bits if indexed else 0)
-                if value.op == "set":
-                    versions[key] = versions.get(key, 0) + 1
-                else:
-                    reads[id(value)] = (key, versions.get(key, 0))
-            elif value.op in ("load", "store") and value.attrs["order"] == "none":
-                base, offset = _split(value.args[0])
-                place = reads.get(id(base))
-                if place is None:
-                    continue
-                type_ = value.type if value.op == "load" else value.args[1].type
-                end = offset + type_.total_bits // 8
-                span = spans.get(place)
-                if span is None or max(span.high, end) - min(span.low, offset) > _MOST_SPAN:
-                    span = spans[place] = Span(base, value, offset)
-                span.low, span.high = min(span.low, offset), max(span.high, end)
-                span.count += 1
-                span.wanted |= _FAST["r" if value.op == "load" else "w"]
-                members.append((value, span))
-    return {id(value): span for value, span in members if span.count > 1}
-
-
-def _split(address: Value) -> tuple[Value, int]:
-    """An address as a value and a constant distance from it."""
-    if address.op == "add" and address.args[1].op == "const":
-        return address.args[0], address.args[1].type.signed(address.args[1].bits)
-    return address, 0
 
 
 class RegionEmitter(HandlerEmitter):
@@ -172,7 +52,7 @@ class RegionEmitter(HandlerEmitter):
         super().__init__(module, ENTRY, record, None, terminates=True)
         self.isa = isa
         self.spec = spec
-        self.blocks = {block.pc: _stage(isa, block) for block in spec.blocks}
+        self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
         self.bound = spec.instructions
         self.modes: set[int] = set()
         self._read: set[tuple[str, int]] = set()
@@ -181,13 +61,17 @@ class RegionEmitter(HandlerEmitter):
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
-        self._stubs: list[tuple[str, Step, int]] = []
+        self._stubs: list[tuple[str, Step, int, frozenset[tuple[str, int]]]] = []
         self._weights = 0
         # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
         # them in LLVM values throughout, and writes back what it has changed where it leaves.
         self._held = spec.level == FULL
-        self._known: dict[tuple[str, int], Value] = {}
-        self._merged: dict[int, Span] = {}
+        self._known: dict[tuple[str, int], str] = {}
+        self._changed: dict[int, set[tuple[str, int]]] = {}  # registers that may have been written where a block is entered
+        self._dirty: set[tuple[str, int]] = set()  # and here
+        self.loops: dict[int, Loop] = {}
+        self._loop: Loop | None = None  # while its blocks are written without the checks that its entrance stands for
+        self._covered: set[int] = set()  # accesses without a check
         self._depth = 0
 
     # -- the whole --------------------------------------------------------------------------------------------
@@ -197,8 +81,15 @@ class RegionEmitter(HandlerEmitter):
         self._scopes()
         self._connect()
         self._registers()
+        if self._held:
+            self._follow_changes()
+            self.loops = find_loops(self.blocks)
+            for loop in self.loops.values():
+                loop.floor, loop.skip = self.alloca(I64), self.alloca(I64)
         for pc, block in self.blocks.items():
             self._emit_block(pc, block)
+        for loop in self.loops.values():
+            self._emit_loop(loop)
         body, self.lines = self.lines, []
         self._entry()
         self.lines += body
@@ -264,11 +155,27 @@ class RegionEmitter(HandlerEmitter):
         for key in sorted(self._read | self._written):
             self._places[key] = self.alloca(self._held_type(key))
 
+    def _follow_changes(self) -> None:
+        """Find out which registers may differ from what the CPU record has, at the start of each block."""
+        sets = {
+            pc: {self._register_key(v) for step in block.steps if step.body is not None for v in step.flat if v.op == "set"}
+            for pc, block in self.blocks.items()
+        }
+        self._changed = {pc: set() for pc in self.blocks}
+        waiting = list(self.blocks)
+        while waiting:
+            pc = waiting.pop()
+            after = self._changed[pc] | sets[pc]
+            for target in self.blocks[pc].targets:
+                if not after <= self._changed[target]:
+                    self._changed[target] |= after
+                    waiting.append(target)
+
     def _register_key(self, value: Value) -> tuple[str, int]:
-        indexed = len(value.args) == (1 if value.op == "get" else 2)
-        if indexed and value.args[0].op != "const":
+        key = register_key(value)
+        if key is None:
             raise EngineError("a region cannot index registers by a value")
-        return value.attrs["slot"], value.args[0].bits if indexed else 0
+        return key
 
     def _held_type(self, key: tuple[str, int]) -> Type:
         """Floating-point registers are held as doubles, so that they stay in the host's."""
@@ -279,6 +186,8 @@ class RegionEmitter(HandlerEmitter):
         self.lines.append("entry:")
         out, start = "entry_out", "entry_start"
         self.line(f"store i64 {BUDGET}, ptr %budget")
+        for loop in self.loops.values():
+            self.line(f"store i64 0, ptr {loop.skip}")
         for mode in sorted(self.modes):
             busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + mode)}")
             good = self.label()
@@ -298,7 +207,7 @@ class RegionEmitter(HandlerEmitter):
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")
         self.jump_to(f"body_{self.spec.head:x}")
-        self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %resume = alloca i1"]
+        self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %next = alloca i64"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
         self.allocas.append("  br label %entry")
 
@@ -319,36 +228,39 @@ class RegionEmitter(HandlerEmitter):
         self.place(good)
 
     def _leave_block(self) -> None:
-        """Write back, and go on in the block at `exit_pc`."""
+        """The ways out: back to the interpreter for one instruction, and on in the block at `exit_pc`."""
         self.terminated = True
-        for label, step, n in self._stubs:
+        for label, step, n, dirty in self._stubs:
             self.place(label)
             left = self.temp("load i64, ptr %budget")
             self.line(f"store i64 {self.temp(f'add i64 {left}, {n - step.index}')}, ptr %budget")
-            self._leave_to(str(step.pc), resume=True)
+            self._write_back(dirty)
+            self.line(f"store i64 {step.pc}, ptr %exit_pc")
+            self.jump_to("again")
+        self.place("again")
+        self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
+        self.tail("@resume", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
         self.place("leave")
-        for key in sorted(self._written):
-            type_ = self.llvm_type(self._held_type(key))
-            held = self.temp(f"load {type_}, ptr {self._places[key]}")
-            self.line(f"store {type_} {held}, ptr {self._home(key)}, align 8")
         target = self.temp("load i64, ptr %exit_pc")
-        left = self.temp("load i64, ptr %budget")
-        again, on = self.label(), self.label()
-        self.branch_to(self.temp("load i1, ptr %resume"), again, on, unlikely=True)
-        self.place(again)
-        self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
-        self.tail("@resume", self.arguments(SLOT, BLOCK, left))
-        self.place(on)
-        index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {((1 << JUMP_CACHE_BITS) - 1) << 4}")
+        index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {_JUMP_CACHE_MASK}")
         entry = self.temp(f"add i64 {CPU}, {index}")
         cached = self.load64(entry, self.record.jump_cache)
-        miss, hit = self.label(), self.label()
-        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), miss, hit, unlikely=True)
-        self.place(miss)
-        self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
-        self.tail("@lookup", self.arguments(SLOT, BLOCK, left))
+        hit = self.label()
+        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), "miss", hit, unlikely=True)
+        self.place("miss")
+        self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
+        self.tail("@lookup", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
         self.place(hit)
-        self.enter(self.load64(entry, self.record.jump_cache + 8), left)
+        self.line(f"store i64 {self.load64(entry, self.record.jump_cache + 8)}, ptr %next")
+        self.jump_to("on")
+        self.place("on")
+        self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
+
+    def _write_back(self, dirty: Iterable[tuple[str, int]]) -> None:
+        for key in sorted(dirty):
+            type_ = self.llvm_type(self._held_type(key))
+            held = self.temp(f"load {type_}, ptr {self._places[key]}")
+            self.line(f"store {type_} {held}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Functions of the interpreter are in another object: through the CPU record."""
@@ -371,15 +283,44 @@ class RegionEmitter(HandlerEmitter):
             self.place(out)
             self._leave_to(str(pc))
             self.place(go)
+        if pc in self.loops:
+            Entrance(self, self.loops[pc]).write()
+        self._charge(block)
+        self.place(f"body_{pc:x}")
+        self._emit_steps(block)
+
+    def _emit_loop(self, loop: Loop) -> None:
+        """The loop once more, without the checks that its entrance stands for."""
+        self._loop = loop
+        for block in loop.blocks:
+            self._block = block
+            self.terminated = True
+            self.place(loop.label(block.spec.pc))
+            self._charge(block)
+            self._emit_steps(block)
+        self._loop = None
+        self.terminated = True
+        self.place(loop.label(0))
+        more = self.temp(f"icmp sge i64 {self.temp('load i64, ptr %budget')}, {self.temp(f'load i64, ptr {loop.floor}')}")
+        self.branch_to(more, loop.label(loop.header), f"at_{loop.header:x}")
+        self.terminated = True
+
+    def _charge(self, block: Block) -> None:
         left = self.temp("load i64, ptr %budget")
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
-        self.place(f"body_{pc:x}")
+
+    def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage:
-            self._cover(pc)
-        self._merged = merge_accesses(block)
+            self._cover(block.spec.pc)
         self._known.clear()
+        self._dirty = set(self._changed.get(block.spec.pc, ()))
         self.refs.clear()
         self.keep.clear()
+        self._step, self._stub = block.steps[0], ""
+        self._covered = set(self._loop.covered) if self._loop is not None else set()
+        for span in spans_of(block, self._covered):
+            self._check_span(span)
+            self._covered |= span.members
         for step in block.steps:
             self._step = step
             self._stub = ""
@@ -405,15 +346,32 @@ class RegionEmitter(HandlerEmitter):
 
     def _go(self, pc: int) -> None:
         if pc in self.blocks:
-            self.jump_to(f"at_{pc:x}")
+            self.jump_to(self._way_to(pc))
         else:
             self._leave_to(str(pc))
 
-    def _leave_to(self, pc: str, *, resume: bool = False) -> None:
-        """Go on at `pc`; `resume`: in the interpreter, whatever region there is for that address."""
+    def _way_to(self, pc: int) -> str:
+        """The label of a block of the region, as it is to be reached from here."""
+        loop = self._loop
+        if loop is None or pc not in loop.inside:
+            return f"at_{pc:x}"
+        return loop.label(0 if pc == loop.header else pc)
+
+    def _leave_to(self, pc: str) -> None:
+        """Go on at `pc`, outside."""
+        if self._held:
+            self._write_back(self._dirty)
         self.line(f"store i64 {pc}, ptr %exit_pc")
-        self.line(f"store i1 {'true' if resume else 'false'}, ptr %resume")
-        self.jump_to("leave")
+        if not pc.isdigit():
+            self.jump_to("leave")
+            return
+        # The place in the jump cache is known.
+        entry = self.record.jump_cache + (int(pc) << 3 & _JUMP_CACHE_MASK)
+        hit = self.label()
+        self.branch_to(self.temp(f"icmp ne i64 {self.load64(CPU, entry)}, {pc}"), "miss", hit, unlikely=True)
+        self.place(hit)
+        self.line(f"store i64 {self.load64(CPU, entry + 8)}, ptr %next")
+        self.jump_to("on")
 
     # -- what instructions do ---------------------------------------------------------------------------------
 
@@ -421,7 +379,7 @@ class RegionEmitter(HandlerEmitter):
         """The label that lets the interpreter do this instruction."""
         if not self._stub:
             self._stub = self.label()
-            self._stubs.append((self._stub, self._step, self._block.spec.n))
+            self._stubs.append((self._stub, self._step, self._block.spec.n, frozenset(self._dirty)))
         return self._stub
 
     def op_get(self, v: Value) -> None:
@@ -431,9 +389,9 @@ class RegionEmitter(HandlerEmitter):
             if known is None:
                 self.define(v, f"load {self.llvm_type(v.type)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
                 if not self._nested:
-                    self._known[key] = v
+                    self._known[key] = self.ref(v)
             else:
-                self.set(v, self.ref(known))
+                self.set(v, known)
             return
         held = self._held_type(key)
         name = self.temp(f"load {self.llvm_type(held)}, ptr {self._places[key]}")
@@ -449,8 +407,9 @@ class RegionEmitter(HandlerEmitter):
             if self._nested:
                 self._known.pop(key, None)
             else:
-                self._known[key] = value
+                self._known[key] = self.ref(value)
             return
+        self._dirty.add(key)
         name = self.ref(value)
         if held is not value.type:
             name = self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
@@ -470,30 +429,42 @@ class RegionEmitter(HandlerEmitter):
         place = self.temp(f"getelementptr i8, ptr %attributes, i64 {page}")
         self._scopes()
         flags = self.temp(f"load i8, ptr {place}, !alias.scope !3")
-        wanted = _FAST[access]
+        wanted = FAST[access]
         mask = wanted - 256 if wanted > 127 else wanted
         have = self.temp(f"and i8 {flags}, {mask}")
         self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
         self.place(good)
 
     def _check_span(self, span: Span) -> None:
-        """One check for all accesses of a block through the same base register: they lie in one page or two."""
-        low = self.temp(f"add i64 {self.ref(span.base)}, {span.low}")
-        high = self.temp(f"add i64 {self.ref(span.base)}, {span.high - 1}")
+        """One check, before a block, for all accesses of a span: they lie in one page or two."""
+        base = self.sum_of(span.terms)
+        size = span.high - span.low
+        if len(span.members) == 1 and size in (1, 2, 4, 8):
+            self.check(self.temp(f"add i64 {base}, {span.low}"), size, _ACCESS[span.wanted])
+            return
+        low = self.temp(f"add i64 {base}, {span.low}")
+        high = self.temp(f"add i64 {base}, {span.high - 1}")
         good, inside = self.label(), self.label()
-        outside = self.temp(f"icmp uge i64 {low}, {(1 << SIZE_BITS) - _MOST_SPAN}")
+        outside = self.temp(f"icmp uge i64 {low}, {(1 << SIZE_BITS) - MOST_SPAN}")
         self.branch_to(outside, self.bail(), inside, unlikely=True)
         self.place(inside)
-        self._scopes()
-        flags: list[str] = []
-        for end in (low, high):
-            place = self.temp(f"getelementptr i8, ptr %attributes, i64 {self.temp(f'lshr i64 {end}, {PAGE_BITS}')}")
-            flags.append(self.temp(f"load i8, ptr {place}, !alias.scope !3"))
+        flags = [self.attributes_at(self.temp(f"lshr i64 {end}, {PAGE_BITS}"), "i8") for end in (low, high)]
         both = self.temp(f"and i8 {flags[0]}, {flags[1]}")
         mask = span.wanted - 256 if span.wanted > 127 else span.wanted
         have = self.temp(f"and i8 {both}, {mask}")
         self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
         self.place(good)
+
+    def sum_of(self, terms: Terms) -> str:
+        """The sum of registers, where a block is entered."""
+        total = "0"
+        for atom, factor in terms:
+            ((key, _),) = atom.parts
+            value = self.held_integer(key)
+            if factor != 1:
+                value = self.temp(f"mul i64 {value}, {factor}")
+            total = value if total == "0" else self.temp(f"add i64 {total}, {value}")
+        return total
 
     @property
     def _nested(self) -> bool:
@@ -510,17 +481,33 @@ class RegionEmitter(HandlerEmitter):
         super().op_loop(v)
         self._depth -= 1
 
+    def held_integer(self, key: tuple[str, int]) -> str:
+        """A guest register as it is here, 64 bits."""
+        held = self._held_type(key)
+        if not self._held:
+            if key not in self._known:
+                type_ = self.llvm_type(self.record.layout[key[0]].type)
+                self._known[key] = self.temp(f"load {type_}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            return self._known[key]
+        name = self.temp(f"load {self.llvm_type(held)}, ptr {self._places[key]}")
+        return name if held is I64 else self.temp(f"bitcast {self.llvm_type(held)} {name} to i64")
+
+    def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
+        """Bytes of the attribute table, from that of `page` plus `distance` on."""
+        place = self.temp(f"getelementptr i8, ptr %attributes, i64 {page}")
+        if distance:
+            place = self.temp(f"getelementptr i8, ptr {place}, i64 {distance}")
+        self._scopes()
+        return self.temp(f"load {type_}, ptr {place}, align 1, !alias.scope !3")
+
     def _scopes(self) -> None:
         for name, text in _SCOPES:
             self.module.declare(name, text)
 
     def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
         address = self.ref(v.args[0])
-        merged = self._merged.get(id(v))
-        if merged is None:
+        if id(v) not in self._covered:
             self.check(address, type_.total_bits // 8, access)
-        elif merged.first is v:
-            self._check_span(merged)
         return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
 
     def op_load(self, v: Value) -> None:
@@ -598,7 +585,7 @@ class RegionEmitter(HandlerEmitter):
         for pc in self._block.targets:
             other = self.label()
             same = self.temp(f"icmp eq i64 {target}, {pc}")
-            self.line(f"br i1 {same}, label %at_{pc:x}, label %{other}")
+            self.line(f"br i1 {same}, label %{self._way_to(pc)}, label %{other}")
             self.terminated = True
             self.place(other)
         self._leave_to(target)

@@ -1,0 +1,88 @@
+"""A region's blocks, staged: the instructions' bodies with constant operands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyvm.engine.region import RegionBlock
+    from polyvm.ir.value import Region, Value
+    from polyvm.isa import Isa
+
+# What a compiled region leaves to the interpreter: the runtime's business, and what the evaluator has to do.
+_LEFT_OUT = frozenset({"exit", "fp_setrm", "instret"})
+_ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
+_EFFECTS = frozenset({"set", "store", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
+_ENDS = frozenset({"jump", "branch", "indirect"})
+
+
+class Step:
+    """One instruction of a block: `body` is None where the interpreter has to do it."""
+
+    __slots__ = ("body", "end", "flat", "index", "pc")
+
+    def __init__(self, pc: int, end: int, index: int, body: Region | None, flat: list[Value]) -> None:
+        self.pc = pc
+        self.end = end
+        self.index = index
+        self.body = body
+        self.flat = flat
+
+
+class Block:
+    """A block with its instructions staged."""
+
+    __slots__ = ("checked", "last", "links", "spec", "steps", "targets")
+
+    def __init__(self, spec: RegionBlock, steps: list[Step]) -> None:
+        self.spec = spec
+        self.steps = steps
+        self.checked = False
+        self.links = False
+        self.targets: list[int] = []
+        self.last = next((v for v in steps[-1].flat if v.op in _ENDS), None) if steps[-1].body is not None else None
+
+
+def _flatten(region: Region, into: list[Value]) -> list[Value]:
+    for value in region.ops:
+        into.append(value)
+        if value.op == "if":
+            _flatten(value.attrs["then"], into)
+            _flatten(value.attrs["else"], into)
+        elif value.op == "loop":
+            _flatten(value.attrs["body"], into)
+    return into
+
+
+def stage_block(isa: Isa, spec: RegionBlock) -> Block:
+    """The bodies of a block's instructions, up to the first that the interpreter has to do."""
+    steps: list[Step] = []
+    at = spec.pc
+    for index in range(spec.n):
+        word = int.from_bytes(spec.code[at - spec.pc : at - spec.pc + 4], "little")
+        decoded = isa.decode(word)
+        if decoded is None:
+            steps.append(Step(at, at, index, None, []))
+            break
+        b = isa.builder()
+        b.fast = True
+        end = at + decoded.length
+        b.place = (at, end)
+        decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
+        flat = _flatten(b.body, [])
+        fits = not any(v.op in _LEFT_OUT for v in flat) and _restartable(flat)
+        steps.append(Step(at, end, index, b.body if fits else None, flat))
+        if not fits:
+            break
+        at = end
+    return Block(spec, steps)
+
+
+def _restartable(flat: list[Value]) -> bool:
+    """True if no access comes after an effect: then the instruction can be left to the interpreter from its start."""
+    changed = False
+    for value in flat:
+        if changed and value.op in _ACCESSES:
+            return False
+        changed = changed or value.op in _EFFECTS
+    return True
