@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polyvm.cli import main
+from polyvm.cli import script
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    script()

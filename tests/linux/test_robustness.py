@@ -120,7 +120,8 @@ def test_an_interrupt_stops_it_at_once(source: str, tmp_path: Path) -> None:
     subprocess.run(
         ["riscv64-linux-gnu-gcc", "-O1", "-static", "-pthread", "-x", "c", "-", "-o", program], input=source, text=True, check=True
     )
-    process = subprocess.Popen([*POLYVM, program], stderr=subprocess.PIPE)
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    process = subprocess.Popen(["env", "--default-signal=INT", *POLYVM, program], stderr=subprocess.PIPE)
     time.sleep(1.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)

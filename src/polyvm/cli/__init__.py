@@ -7,6 +7,10 @@ native one; every other command is a click command in the module of its name, im
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # What `polyvm` itself ends with; a guest's own exit status passes through. 126 and 127 are the shell's (POSIX.1-2017,
 # Shell Command Language, 2.8.2), 124 and 125 those of timeout(1) and env(1) in GNU coreutils.
@@ -36,6 +40,23 @@ def main(arguments: list[str] | None = None) -> int:
         from polyvm.cli.messages import report
 
         return report(error)
+
+
+def script() -> NoReturn:
+    """The command: `main`, and the end of this process without taking Python apart, which is not safe (nor of use) while other
+    threads of a guest have not left yet."""
+    import atexit
+    import os
+
+    status = main()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed when we began
+                stream.flush()
+    except (OSError, ValueError):
+        status = status or 1  # what was to be written is lost
+    os._exit(status)
 
 
 def _interrupted() -> int:

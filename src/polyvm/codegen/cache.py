@@ -71,6 +71,25 @@ def store(name: str, payload: bytes) -> bool:
     return True
 
 
+def append(name: str, line: str) -> None:
+    """Add a line to list `name`; what other processes add at the same time is kept."""
+    try:
+        with open(os.path.join(directory(), name), "ab", buffering=0) as file:
+            file.write(f"{line}\n".encode())
+    except OSError:
+        pass  # a cache is never required
+
+
+def lines(name: str) -> list[str]:
+    """The names of entries in list `name`, each once; whatever else is in it is left out."""
+    try:
+        with open(os.path.join(directory(), name), "rb") as file:
+            found = file.read().decode("ascii", "replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in dict.fromkeys(found) if len(line) == 2 * _DIGEST and line.isalnum()]
+
+
 def names() -> set[str]:
     """The names of all entries, which is quicker to know than more about them."""
     try:

@@ -58,7 +58,7 @@ def compile_object(text: str, level: int = 2) -> bytes:
     return data
 
 
-_MUCH = 200_000  # bytes of LLVM text that its whole pipeline takes too long for
+_MUCH = 600_000  # bytes of LLVM text that its whole pipeline takes too long for
 # For code with many paths: LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's
 # registers are still stack slots.
 _QUICK = ("instruction_combine",)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.engine.layout import (
     BLOCK_COUNT,
+    BLOCK_ENTRY,
     BLOCK_FIRST,
     BLOCK_HEADER,
     BLOCK_HEAT,
@@ -117,12 +118,12 @@ class Attach:
             block.set(b.hload(block.get(), I64, BLOCK_NEXT))
         b.ret(block.get())
 
-    def verify(self, cpu: Value, record: Value) -> None:
-        """1 if all parts of guest code are what the record says; their pages are marked as having decoded code."""
+    def verify(self, cpu: Value, parts: Value) -> None:
+        """1 if all parts of guest code are what they were; their pages are marked as having decoded code."""
         r, b = self.r, self.r.b
         attr, mem = r.get(cpu, "attr"), r.get(cpu, "mem")
-        part = b.local(record + 16)
-        left = b.local(b.hload(record, I64, 8))
+        part = b.local(parts + 8)
+        left = b.local(b.hload(parts, I64))
         with b.loop():
             b.break_if(left.get().eq(0))
             address = b.hload(part.get(), I64)
@@ -165,10 +166,11 @@ class Attach:
             index.set((index.get() + 1) & ((1 << TABLE_BITS) - 1))
         with b.if_(record.get().eq(0)):
             b.ret(b.const(I64, 0))
-        with b.if_(b.call("verify", I64, cpu, record.get()).eq(0)):
+        with b.if_(b.call("verify", I64, cpu, b.hload(record.get(), I64, 16)).eq(0)):
             b.ret(b.const(I64, 0))
         with b.if_(b.hload(block, I64, BLOCK_FIRST).eq(0)):
             b.hstore(block, b.hload(block, I64, BLOCK_HEADER), BLOCK_FIRST)
+        b.hstore(block, b.hload(record.get(), I64, 8), BLOCK_ENTRY)
         b.hstore(block, b.hload(record.get(), I64), BLOCK_HEADER)
         r.count(cpu, "attached")
         b.ret(b.const(I64, 1))

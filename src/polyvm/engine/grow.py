@@ -8,9 +8,11 @@ import struct
 from typing import TYPE_CHECKING
 
 from polyvm.engine.layout import BLOCK_HEADER
-from polyvm.engine.region import RegionBlock, RegionSpec
+from polyvm.engine.region import QUICK, RegionBlock, RegionSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from polyvm.engine.core import Core
 
 _HEADER = struct.Struct("<QQIIQQQQ")
@@ -30,17 +32,20 @@ class Header:
         )
 
 
-def grow(core: Core, head: int, level: int, most_blocks: int, most_instructions: int) -> RegionSpec | None:
-    """The region with its head at address `head`; None if there is no block or it cannot be read."""
-    start = core.known(head)
-    if not start:
+def grow(
+    core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int, without: Container[int] = ()
+) -> RegionSpec | None:
+    """The region around the blocks at addresses `heads`, without blocks at the addresses `without`; None if there is no block at
+    the first of them. Raises MemoryFault."""
+    starts = [address for address in map(core.known, heads) if address]
+    if not starts or not core.known(heads[0]):
         return None
-    first = Header(start)
+    hottest = max(Header(address).count for address in starts)
     chosen: dict[int, Header] = {}
-    waiting: list[tuple[int, int]] = [(-(first.count + 1), start)]
-    seen = {start}
+    waiting: list[tuple[int, int]] = [(-(hottest + 1), address) for address in starts]
+    seen = set(starts)
     room = most_instructions
-    floor = max(first.count // _COLD, _FEW)
+    floor = max(hottest // _COLD, _FEW)
     while waiting and len(chosen) < most_blocks:
         weight, address = heapq.heappop(waiting)
         block = Header(address)
@@ -55,12 +60,13 @@ def grow(core: Core, head: int, level: int, most_blocks: int, most_instructions:
         for following in after:
             if following and following not in seen:
                 seen.add(following)
-                count = Header(following).count
-                if count > floor:
-                    heapq.heappush(waiting, (-min(count, -weight), following))
+                header = Header(following)
+                if header.count > floor and header.pc not in without:
+                    heapq.heappush(waiting, (-min(header.count, -weight), following))
     blocks: list[RegionBlock] = []
-    for block in chosen.values():
+    for block in sorted(chosen.values(), key=lambda block: block.pc != heads[0]):
         seen_last = Header(block.taken).pc if block.taken else 0
         code = core.arena.peek(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, block.count, seen_last, code))
-    return RegionSpec(core.isa_name, level, core.covered, blocks)
+    entries = [pc for pc in chosen if level == QUICK or pc in heads]
+    return RegionSpec(core.isa_name, level, core.covered, entries, blocks)

@@ -20,9 +20,10 @@ from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
-from polyvm.engine.layout import SLICE, TABLE_BITS, TABLE_PROBES, table_index
+from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.region import FULL, QUICK, Compiled, RegionSpec
 from polyvm.errors import EngineError, MemoryFault
+from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in 
 _PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_TICK, _CALM_TICK = 256, 8192  # slices
-_MOST_BLOCKS, _MOST_INSTRUCTIONS = 24, 200
+_TICK, _SAMPLING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
+_MOST_BLOCKS, _MOST_INSTRUCTIONS = 32, 200
 _WELL_BLOCKS, _WELL_INSTRUCTIONS = 64, 500  # the same where there is time
+_SURE = 3  # ticks that find the guest in the same place, until it is made well
+_MOST_ENTRIES = 6  # of a region that was made well
+_RENEWALS = 3  # of the code at one address: a guest that keeps changing it is interpreted
 
 
 class Counters:
@@ -50,21 +54,22 @@ class Counters:
 
 
 class Installed:
-    """A region in memory. `keep` holds what its record points to."""
+    """A region in memory. `records` holds what the translation table points to; `keep` what they do."""
 
-    __slots__ = ("instructions", "keep", "level", "record")
+    __slots__ = ("compiled", "keep", "level", "records")
 
     def __init__(self, compiled: Compiled) -> None:
         loaded = LoadedObject(compiled.data, code_space())
+        self.compiled = compiled
         self.level = compiled.level
-        self.instructions = compiled.instructions
-        self.record = (ctypes.c_uint64 * (2 + 3 * len(compiled.parts)))()
         buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
-        words: list[ctypes.c_uint64 | int] = [loaded.symbols["region"], len(compiled.parts)]
-        for (address, data), buffer in zip(compiled.parts, buffers, strict=True):
-            words += [address, len(data), ctypes.addressof(buffer)]
-        self.record[:] = words
-        self.keep = (loaded, buffers)
+        parts = (ctypes.c_uint64 * (1 + 3 * len(buffers)))(len(buffers))
+        for i, ((address, data), buffer) in enumerate(zip(compiled.parts, buffers, strict=True)):
+            parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
+        self.records = (ctypes.c_uint64 * (3 * len(compiled.entries)))()
+        for i in range(len(compiled.entries)):
+            self.records[3 * i : 3 * i + 3] = [loaded.symbols["region"], i, ctypes.addressof(parts)]
+        self.keep = (loaded, buffers, parts)
 
 
 class Jit:
@@ -78,14 +83,17 @@ class Jit:
         self.identity = identity
         self.counters = Counters()
         self._lock = threading.Lock()
-        self._size = 16 << TABLE_BITS
+        self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
-        self._asked: dict[int, tuple[int, RegionSpec]] = {}
+        self._asked: dict[int, tuple[int, RegionSpec, list[str]]] = {}
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
+        self._renewed: dict[int, int] = {}  # addresses whose code was found to be another, and how often
         self._on_disk: set[str] | None = None  # names of entries when this run first looked
-        self._missing: set[int] = set()  # those that the disk has nothing for
-        self._better: dict[int, None] = {}  # heads of regions of the quick kind that are to be made well
+        self._pages: set[int] = set()  # pages of code that the disk was asked about
+        self._loaded: set[str] = set()
+        self._samples: dict[int, int] = {}  # where ticks have found the guest in code of the quick kind
+        self._improved: set[int] = set()
         self._generation = 0
         self._installed: list[int] = []
         self._compiler = Compiler()
@@ -107,9 +115,8 @@ class Jit:
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
-            self._settled.clear()
-            self._missing.clear()
-            self._better.clear()
+            for known in (self._settled, self._renewed, self._pages, self._loaded, self._samples, self._improved):
+                known.clear()
             self._installed.clear()
 
     def after_fork(self) -> None:
@@ -148,20 +155,30 @@ class Jit:
         began = perf_counter()
         hot = core.hot(int(self.threshold * SLICE / _IDLE), _CANDIDATES)
         took = perf_counter() - began
+        if self.mode == "auto":
+            self._sample(core)
         self._request(core, hot)
         interpreted = core.get_field("interpreted") - interpreted
         executed -= core.jit_seen
         core.jit_seen += executed
-        busy = self._asked or self._better or interpreted * 8 > executed
+        ticks = _TICK if self._asked or interpreted * 8 > executed else _SAMPLING_TICK if self._samples else _CALM_TICK
         # A look should not take more than a small part of the time between looks.
-        return max(_TICK if busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        return max(ticks, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+
+    def _sample(self, core: Core) -> None:
+        """Note where `core` is, if that is code of the quick kind."""
+        pc = core.pc
+        region = self.regions.get(pc)
+        if region is not None and region.level == QUICK and pc not in self._improved and core.get_field("left_at") != pc:
+            self._samples[pc] = self._samples.get(pc, 0) + 1
+        core.set_field("left_at", 0)
 
     def _request(self, core: Core, hot: list[tuple[int, int]]) -> None:
         looked_up = 0
         for heat, pc in hot:
-            if pc in self._settled:
+            if pc in self._settled and not self._changed(core, pc):
                 continue
-            if pc not in self._missing:
+            if pc >> PAGE_BITS not in self._pages:
                 looked_up += 1
                 if looked_up > _LOOK_UPS:
                     break
@@ -173,39 +190,54 @@ class Jit:
             if busy >= _QUEUE or heat < self.threshold * SLICE * (busy or 1 / _IDLE):
                 break
             self._ask(core, pc)
-        if self._better and not self._asked:
-            head = next(iter(self._better))
-            del self._better[head]
-            self._improve(core, head)
+        if self._samples and not self._asked:
+            pc, count = max(self._samples.items(), key=lambda item: item[1])
+            if count >= _SURE:
+                del self._samples[pc]
+                self._improve(core, pc)
 
-    def _key(self, core: Core, pc: int) -> str | None:
-        block = core.known(pc)
-        if not block:
-            return None
-        end = ctypes.c_uint64.from_address(block + 8).value
+    def _changed(self, core: Core, pc: int) -> bool:
+        """True if the code at `pc`, which is interpreted though there is a region for it, is not what that was made from."""
+        region = self.regions.get(pc)
+        if region is None or self._renewed.get(pc, 0) >= _RENEWALS or self._fits(core, region.compiled):
+            return False
+        self._renewed[pc] = self._renewed.get(pc, 0) + 1
+        self._settled.discard(pc)
+        self._pages.discard(pc >> PAGE_BITS)
+        return True
+
+    def _name(self, spec: RegionSpec) -> str:
+        head = spec.blocks[0]
+        return cache.key("region", self.identity, self.mode, str(spec.coverage), str(spec.level), str(head.pc), head.code)
+
+    def _index(self, core: Core, page: int) -> str | None:
+        """The name of the list of regions that can be entered in a page, as it is now."""
         try:
-            code = core.arena.peek(pc, end - pc)
+            code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return self._name(core.covered, pc, code)
-
-    def _name(self, coverage: bool, pc: int, code: bytes) -> str:
-        return cache.key("region", self.identity, self.mode, str(coverage), str(pc), code)
+        return cache.key("index", self.identity, self.mode, str(core.covered), str(page), code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
-        """Install the region at `pc` as an earlier run compiled it; True if there is nothing more to do."""
-        name = self._key(core, pc)
-        if name is None:
-            return True
+        """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""
+        self._pages.add(pc >> PAGE_BITS)
+        index = self._index(core, pc >> PAGE_BITS)
         if self._on_disk is None:
             self._on_disk = cache.names()
-        data = cache.load(name) if name in self._on_disk else None
-        compiled = Compiled.unpack(data) if data else None
-        if compiled is None or compiled.head != pc or not self._fits(core, compiled) or not self._install(compiled):
-            self._missing.add(pc)
+        if index is None or index not in self._on_disk:
             return False
-        self.counters.cached += 1
-        return True
+        found: list[Compiled] = []
+        for name in cache.lines(index):
+            if name not in self._loaded:
+                self._loaded.add(name)
+                data = cache.load(name)
+                compiled = Compiled.unpack(data) if data else None
+                if compiled is not None and self._fits(core, compiled):
+                    found.append(compiled)
+        for compiled in sorted(found, key=lambda compiled: compiled.level):
+            if self._install(compiled):
+                self.counters.cached += 1
+        return pc in self._settled
 
     @staticmethod
     def _fits(core: Core, compiled: Compiled) -> bool:
@@ -216,34 +248,45 @@ class Jit:
             return False
 
     def _ask(self, core: Core, pc: int) -> None:
-        self._settled.add(pc)
+        """Ask for a region around `pc`."""
+        level = FULL if self.mode == "full" else QUICK
+        spec = self._grow(core, [pc], level, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+        if spec is not None:
+            # Code of the quick kind can be entered at each of its blocks: none of them needs another region.
+            self._settled.update(spec.entries)
+            self._send(core, spec)
+
+    def _improve(self, core: Core, pc: int) -> None:
+        """Make the code around `pc` well; where it is in a region that was made well, so that it can be entered there, too."""
+        self._improved.add(pc)
+        around = {id(region): region for region in self.regions.values() if region.level == FULL and pc in region.compiled.inside}
+        heads = [pc]
+        for region in around.values():
+            if len(region.compiled.entries) < _MOST_ENTRIES:
+                heads = [*region.compiled.entries, pc]
+                break
+        spec = self._grow(core, heads, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+        if spec is not None:
+            self._send(core, spec)
+
+    def _grow(self, core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int) -> RegionSpec | None:
         from polyvm.engine.grow import grow
 
         try:
-            spec = grow(core, pc, FULL if self.mode == "full" else QUICK, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+            spec = grow(core, heads, level, most_blocks, most_instructions, self._settled if level == QUICK else ())
         except MemoryFault:
-            return
-        if spec is None:
-            self._settled.discard(pc)
-            return
-        self._send(spec)
+            self._settled.add(heads[0])
+            return None
+        if spec is not None and self.forced:
+            return spec._replace(entries=[block.pc for block in spec.blocks])
+        return spec
 
-    def _improve(self, core: Core, head: int) -> None:
-        """Make a region of the quick kind again, larger and better."""
-        from polyvm.engine.grow import grow
-
-        try:
-            larger = grow(core, head, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
-        except MemoryFault:
-            return
-        if larger is not None:
-            self._send(larger)
-
-    def _send(self, spec: RegionSpec) -> None:
+    def _send(self, core: Core, spec: RegionSpec) -> None:
         number = self._compiler.send(spec)
         if number is not None:
             self.counters.requested += 1
-            self._asked[number] = (self._generation, spec)
+            lists = [self._index(core, page) for page in {pc >> PAGE_BITS for pc in spec.entries}]
+            self._asked[number] = (self._generation, spec, [name for name in lists if name])
 
     def _collect(self, timeout: float = 0.0) -> None:
         """Install what the compiler has finished."""
@@ -251,16 +294,19 @@ class Jit:
             asked = self._asked.pop(number, None)
             if asked is None:
                 continue
-            generation, spec = asked
+            generation, spec, indices = asked
             self.counters.compile_seconds += seconds
             if isinstance(answer, str):
                 self.counters.failed += 1
                 if os.environ.get("POLYVM_DEBUG"):
                     os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
                 continue
-            compiled = Compiled(spec.head, spec.level, spec.instructions, spec.parts(), answer)
-            head = spec.blocks[0]
-            cache.store(self._name(spec.coverage, head.pc, head.code), compiled.pack())
+            inside = [block.pc for block in spec.blocks]
+            compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), answer)
+            name = self._name(spec)
+            if cache.store(name, compiled.pack()):
+                for index in indices:
+                    cache.append(index, name)
             if generation == self._generation:
                 self._install(compiled)
                 self.counters.compiled += 1
@@ -273,19 +319,25 @@ class Jit:
             region = Installed(compiled)
         except (EngineError, KeyError):
             return False
-        if not self._enter(compiled.head, ctypes.addressof(region.record)):
+        used = False
+        for i, pc in enumerate(compiled.entries):
+            old = self.regions.get(pc)
+            if old is not None and old.level > compiled.level and not self._renewed.get(pc):
+                continue
+            if self._enter(pc, ctypes.addressof(region.records) + 24 * i):
+                used = True
+                if old is not None:
+                    self._retired.append(old)
+                self.regions[pc] = region
+                self._settled.add(pc)
+                self._installed.append(pc)
+                if compiled.level == FULL:
+                    ctypes.c_uint8.from_address(self._address + better_index(pc)).value = 1
+        if not used:
             return False
-        old = self.regions.get(compiled.head)
-        if old is not None:
-            self._retired.append(old)
-        self.regions[compiled.head] = region
-        if self.mode == "auto" and compiled.level == QUICK:
-            self._better[compiled.head] = None
         if self._mapped:
             code = region.keep[0]
-            perfmap.add(code.start, code.end, f"guest_{compiled.head:x}")
-        self._settled.add(compiled.head)
-        self._installed.append(compiled.head)
+            perfmap.add(code.start, code.end, f"guest_{compiled.entries[0]:x}_{compiled.level}")
         self.counters.instructions += compiled.instructions
         return True
 
@@ -313,7 +365,8 @@ class Jit:
         core.set_field("forced_pc", pc)
         if pc in self._settled:
             return
-        if core.known(pc) and not self._from_disk(core, pc):
+        if core.known(pc) and (pc >> PAGE_BITS in self._pages or not self._from_disk(core, pc)):
+            self._settled.add(pc)
             self._ask(core, pc)
             while self._asked:
                 self._collect(10.0)

@@ -2,13 +2,14 @@
 
 CPU record: the guest's registers as its StateLayout says, then the fields below (8 bytes each), then the jump cache.
 
-Translation record: what the translation table holds for the head of a region.
+Translation record: what the translation table holds for an address where a region can be entered.
 
-    +0   entry    address of the region's code
-    +8   parts    number of parts of guest code that it was made from; then for each
-    +16  address, length in bytes, address of the bytes it had
+    +0   code     address of the region's code
+    +8   entry    which of the region's entries it is
+    +16  parts    address of the parts of guest code that it was made from: their number; then for each
+                  address, length in bytes, address of the bytes it had
 
-Block: an 80-byte header, then slots of 16 bytes.
+Block: a 96-byte header, then slots of 16 bytes.
 
     +0   pc       address of the first instruction
     +8   end      address after the last one
@@ -21,6 +22,7 @@ Block: an 80-byte header, then slots of 16 bytes.
     +56  first    where a region stands for the block: the handler that its first slot had before, else 0
     +64  seen     `count` when the JIT last looked
     +72  heat     moving average of the instructions interpreted in it between looks
+    +80  entry    where a region stands for the block: the number of the entry
 
 Slot: what one instruction's handler needs.
 
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 
 BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
-BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT = 20, 56, 64, 72
-BLOCK_HEADER = 80
+BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_ENTRY = 20, 56, 64, 72, 80
+BLOCK_HEADER = 96
 SLOT_SIZE = 16
 SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
 PSEUDO = 0xFF
@@ -51,8 +53,9 @@ ARENA_BYTES = 1 << 26
 BUCKET_BITS = 15
 JUMP_CACHE_BITS = 12
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
-TABLE_BITS = 14  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
+TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8
+BETTER_BITS = 16  # after the table 2**BETTER_BITS bytes: not 0 where quickly made code should be left for better code
 GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads addresses
 
 FIELDS = (
@@ -73,10 +76,10 @@ FIELDS = (
     "coverage", "coverage_mask", "region_coverage", "watch_skip",
     # where the host's stack pointer was when the chain of tail calls was entered
     "host_sp",
-    # the JIT: the table of translations or 0; whether each block has to be offered to it before it is executed first, and the
-    # address that may go ahead; slices until the next tick; instructions known to be interpreted; functions that
-    # regions call
-    "translations", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
+    # the JIT: the table of translations or 0; where well made code was left for a tick; whether each block has to be offered to
+    # it before it is executed first, and the address that may go ahead; slices until the next tick; instructions known to be
+    # interpreted; functions that regions call
+    "translations", "left_at", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
@@ -108,6 +111,11 @@ DEFAULT_MXCSR = 0x1F80
 def table_index(pc: int) -> int:
     """The first entry of the translation table that address `pc` may have."""
     return (pc * GOLDEN & (1 << 64) - 1) >> (64 - TABLE_BITS)
+
+
+def better_index(pc: int) -> int:
+    """The byte that says whether there is better code for address `pc`, counted from the start of the translation table."""
+    return (16 << TABLE_BITS) + (pc >> 1 & (1 << BETTER_BITS) - 1)
 
 
 def coverage_hash(pc: int) -> int:

@@ -20,17 +20,18 @@ class RegionBlock(NamedTuple):
 
 
 class RegionSpec(NamedTuple):
-    """A region before it is compiled; the first block is its head, where it is entered. `coverage`: it notes the blocks
-    that it executes in the coverage map."""
+    """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
+    `coverage`: it notes the blocks that it executes in the coverage map."""
 
     isa: str
     level: int
     coverage: bool
+    entries: list[int]
     blocks: list[RegionBlock]
 
     @property
     def head(self) -> int:
-        """The address that it is entered at."""
+        """The address of its first block, which is an entry."""
         return self.blocks[0].pc
 
     @property
@@ -51,19 +52,20 @@ class RegionSpec(NamedTuple):
 
     def pack(self) -> bytes:
         """As bytes, for the compiler's process."""
-        return marshal.dumps((self.isa, self.level, self.coverage, [tuple(block) for block in self.blocks]))
+        return marshal.dumps((self.isa, self.level, self.coverage, self.entries, [tuple(block) for block in self.blocks]))
 
     @classmethod
     def unpack(cls, data: bytes) -> RegionSpec:
         """From `pack`."""
-        isa, level, coverage, blocks = marshal.loads(data)
-        return cls(isa, level, coverage, [RegionBlock(*block) for block in blocks])
+        isa, level, coverage, entries, blocks = marshal.loads(data)
+        return cls(isa, level, coverage, entries, [RegionBlock(*block) for block in blocks])
 
 
 class Compiled(NamedTuple):
-    """A compiled region: its object file and the guest code that it stands for."""
+    """A compiled region: its object file and the guest code that it stands for. `inside`: the addresses of all its blocks."""
 
-    head: int
+    entries: list[int]
+    inside: list[int]
     level: int
     instructions: int
     parts: list[tuple[int, bytes]]

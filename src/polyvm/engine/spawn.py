@@ -53,6 +53,8 @@ _START = bytes.fromhex(
     "c3"                    # ret
 )  # fmt: skip
 
+_ANY_CHILD = -(1 << 31)  # __WCLONE: a child whose end sends no signal
+
 
 def _displacement() -> bytes:
     """The code with the distance of its one jump filled in."""
@@ -79,9 +81,16 @@ def start_hidden(path: str, argv: list[str], environment: dict[str, str], fd: in
     return pid
 
 
-def reap(pid: int) -> bool:
-    """True if the process has ended; it is gone then."""
-    try:
-        return os.waitpid(pid, os.WNOHANG | -(1 << 31))[0] == pid
-    except OSError:
-        return True
+_ending: list[int] = []  # processes that were told to end
+
+
+def reap(pid: int) -> None:
+    """Process `pid` is about to end: it is waited for when next somebody comes here, so that none is left for long."""
+    _ending.append(pid)
+    for ended in list(_ending):
+        try:
+            gone = os.waitpid(ended, os.WNOHANG | _ANY_CHILD)[0] == ended
+        except OSError:
+            gone = True
+        if gone:
+            _ending.remove(ended)

@@ -14,7 +14,7 @@ from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.blocks import stage_block
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
-from polyvm.engine.layout import BLOCK_FIRST, JUMP_CACHE_BITS, CpuRecord, coverage_hash
+from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
 from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import FULL
 from polyvm.errors import EngineError
@@ -116,8 +116,14 @@ class RegionEmitter(HandlerEmitter):
                 targets = [block.spec.seen]
             block.targets = [pc for pc in targets if pc in self.blocks]
         state: dict[int, int] = {}
-        stack: list[tuple[int, int]] = [(self.spec.head, 0)]
-        state[self.spec.head] = 1
+        for entry in self.spec.entries:
+            if entry not in state:
+                self._close_cycles(entry, state)
+        self.blocks = {pc: block for pc, block in self.blocks.items() if pc in state}
+
+    def _close_cycles(self, entry: int, state: dict[int, int]) -> None:
+        stack: list[tuple[int, int]] = [(entry, 0)]
+        state[entry] = 1
         while stack:
             pc, i = stack.pop()
             targets = self.blocks[pc].targets
@@ -131,7 +137,6 @@ class RegionEmitter(HandlerEmitter):
                 stack.append((target, 0))
             elif state[target] == 1:
                 self.blocks[target].checked = True
-        self.blocks = {pc: block for pc, block in self.blocks.items() if pc in state}
 
     @staticmethod
     def _is_call(block: Block) -> bool:
@@ -202,11 +207,17 @@ class RegionEmitter(HandlerEmitter):
         self.tail(handler, self.arguments(SLOT, BLOCK, left))
         self.place(start)
         # Where a fault of the host's is reported to happen.
-        self.line(f"store i64 {self.spec.head}, ptr {self.pc_field()}, align 8")
+        self.line(f"store i64 {self.load64(BLOCK, BLOCK_PC)}, ptr {self.pc_field()}, align 8")
         for key, place in self._places.items():
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")
-        self.jump_to(f"body_{self.spec.head:x}")
+        if len(self.spec.entries) == 1:
+            self.jump_to(f"body_{self.spec.entries[0]:x}")
+        else:
+            number = self.load64(BLOCK, BLOCK_ENTRY)
+            cases = " ".join(f"i64 {i}, label %body_{pc:x}" for i, pc in enumerate(self.spec.entries[1:], 1))
+            self.line(f"switch i64 {number}, label %body_{self.spec.entries[0]:x} [{cases}]")
+            self.terminated = True
         self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %next = alloca i64"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
         self.allocas.append("  br label %entry")
@@ -274,6 +285,7 @@ class RegionEmitter(HandlerEmitter):
 
     def _emit_block(self, pc: int, block: Block) -> None:
         self._block = block
+        self._dirty = set(self._changed.get(pc, ()))
         self.terminated = True
         self.place(f"at_{pc:x}")
         if block.checked:
@@ -281,19 +293,32 @@ class RegionEmitter(HandlerEmitter):
             self._refill(out)
             self.jump_to(go)
             self.place(out)
+            if self._held:
+                self.line(f"store i64 {pc}, ptr {self.field('left_at')}, align 8")
             self._leave_to(str(pc))
             self.place(go)
+            if not self._held:
+                self._leave_for_better(pc)
         if pc in self.loops:
             Entrance(self, self.loops[pc]).write()
         self._charge(block)
         self.place(f"body_{pc:x}")
         self._emit_steps(block)
 
+    def _leave_for_better(self, pc: int) -> None:
+        better, go = self.label(), self.label()
+        flag = self.pointer(self.load64(CPU, self.record["translations"]), better_index(pc))
+        self.branch_to(self.temp(f"icmp ne i8 {self.temp(f'load i8, ptr {flag}')}, 0"), better, go, unlikely=True)
+        self.place(better)
+        self._leave_to(str(pc))
+        self.place(go)
+
     def _emit_loop(self, loop: Loop) -> None:
         """The loop once more, without the checks that its entrance stands for."""
         self._loop = loop
         for block in loop.blocks:
             self._block = block
+            self._dirty = set(self._changed[block.spec.pc])
             self.terminated = True
             self.place(loop.label(block.spec.pc))
             self._charge(block)
@@ -313,7 +338,6 @@ class RegionEmitter(HandlerEmitter):
         if self.spec.coverage:
             self._cover(block.spec.pc)
         self._known.clear()
-        self._dirty = set(self._changed.get(block.spec.pc, ()))
         self.refs.clear()
         self.keep.clear()
         self._step, self._stub = block.steps[0], ""
