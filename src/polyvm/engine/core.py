@@ -139,7 +139,11 @@ class Core:
         }
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
-        self.jit_installed = self.jit_seen = 0
+        # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
+        # that it has not come to, slices until it looks again and until it comes again, whether much is interpreted.
+        self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = 0
+        self.jit_hot: list[tuple[int, int]] = []
+        self.jit_busy = True
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
@@ -299,10 +303,10 @@ class Core:
         return bool(self._native.install(self._cpu, pc))
 
     def hot(self, threshold: int, most: int) -> list[tuple[int, int]]:
-        """Blocks in which at least `threshold` instructions were interpreted lately: heat and address, hottest first."""
+        """Blocks in which at least `threshold` instructions were interpreted lately: heat and address, hottest last."""
         out = (ctypes.c_uint64 * (2 * most))()
         found = self._native.scan(self._cpu, ctypes.addressof(out), most, threshold)
-        return sorted(((out[2 * i + 1], out[2 * i]) for i in range(found)), reverse=True)
+        return sorted((out[2 * i + 1], out[2 * i]) for i in range(found))
 
     def get_field(self, name: str) -> int:
         """A field of the CPU record."""

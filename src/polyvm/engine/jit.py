@@ -107,6 +107,8 @@ class Jit:
         core.set_field("translations", self._address)
         core.jit_seen = core.get_field("executed")
         core.jit_installed = 0
+        core.jit_hot = []
+        core.jit_rest = 0
 
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
@@ -150,20 +152,30 @@ class Jit:
             core.set_field("tick_left", left)
 
     def _look(self, core: Core) -> int:
-        """Find out what is hot; slices until the next look."""
-        interpreted, executed = core.get_field("interpreted"), core.get_field("executed")
-        began = perf_counter()
-        hot = core.hot(int(self.threshold * SLICE / _IDLE), _CANDIDATES)
-        took = perf_counter() - began
+        """Find out what is hot, and do something about it; slices until the next tick."""
+        core.jit_rest -= core.jit_ticks
+        if core.jit_rest <= 0:
+            self._rank(core)
         if self.mode == "auto":
             self._sample(core)
-        self._request(core, hot)
+        self._request(core)
+        if self._asked or core.jit_hot or core.jit_busy:
+            core.jit_ticks = _TICK
+        else:
+            core.jit_ticks = min(core.jit_rest, _SAMPLING_TICK if self._samples else _CALM_TICK)
+        return core.jit_ticks
+
+    def _rank(self, core: Core) -> None:
+        """List the hot blocks, coldest first. It should not take more than a small part of the time until it is done again."""
+        interpreted, executed = core.get_field("interpreted"), core.get_field("executed")
+        began = perf_counter()
+        core.jit_hot = core.hot(int(self.threshold * SLICE / _IDLE), _CANDIDATES)
+        took = perf_counter() - began
         interpreted = core.get_field("interpreted") - interpreted
         executed -= core.jit_seen
         core.jit_seen += executed
-        ticks = _TICK if self._asked or interpreted * 8 > executed else _SAMPLING_TICK if self._samples else _CALM_TICK
-        # A look should not take more than a small part of the time between looks.
-        return max(ticks, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        core.jit_busy = interpreted * 8 > executed
+        core.jit_rest = max(_TICK if core.jit_busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
     def _sample(self, core: Core) -> None:
         """Note where `core` is, if that is code of the quick kind."""
@@ -173,22 +185,27 @@ class Jit:
             self._samples[pc] = self._samples.get(pc, 0) + 1
         core.set_field("left_at", 0)
 
-    def _request(self, core: Core, hot: list[tuple[int, int]]) -> None:
+    def _request(self, core: Core) -> None:
         looked_up = 0
-        for heat, pc in hot:
+        hot = core.jit_hot
+        while hot:
+            heat, pc = hot[-1]
             if pc in self._settled and not self._changed(core, pc):
+                hot.pop()
                 continue
             if pc >> PAGE_BITS not in self._pages:
                 looked_up += 1
                 if looked_up > _LOOK_UPS:
                     break
                 if self._from_disk(core, pc):
+                    hot.pop()
                     continue
             busy = len(self._asked)
-            if core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
+            if busy >= _QUEUE or core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
                 break
-            if busy >= _QUEUE or heat < self.threshold * SLICE * (busy or 1 / _IDLE):
+            if heat < self.threshold * SLICE * (busy or 1 / _IDLE):
                 break
+            hot.pop()
             self._ask(core, pc)
         if self._samples and not self._asked:
             pc, count = max(self._samples.items(), key=lambda item: item[1])

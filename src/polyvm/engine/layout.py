@@ -50,8 +50,8 @@ FUSION_COLUMNS = 128  # at most 127 instructions can continue a fused sequence
 BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
 
 ARENA_BYTES = 1 << 26
-BUCKET_BITS = 15
-JUMP_CACHE_BITS = 12
+BUCKET_BITS = 17
+JUMP_CACHE_BITS = 14
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
 TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8

@@ -33,6 +33,7 @@ from polyvm.engine.layout import (
     BLOCK_N,
     BLOCK_NEXT,
     BLOCK_PC,
+    BLOCK_SIZE,
     BUCKET_BITS,
     GOLDEN,
     JUMP_CACHE_BITS,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from polyvm.codegen.llvm_module import ModuleText
 
+_FEW_BLOCKS = 1 << 20  # bytes of decoded blocks that are looked at one by one when they are forgotten
 _STOP_KINDS_COUNTED = (exits.SYSCALL, exits.EVAL)
 
 
@@ -321,9 +323,23 @@ class Runtime:
         b.call("scan", I64, cpu, b.const(I64, 0), b.const(I64, 0), b.const(I64, 0))
         self.count(cpu, "flushes")
         self.put(cpu, "epoch", b.hload(self.get(cpu, "epoch_ptr"), I64))
-        self._fill(self.get(cpu, "buckets"), 8 << BUCKET_BITS, 8, 0)
-        # No block starts at an odd address.
-        self._fill(cpu + self.record.jump_cache, 16 << JUMP_CACHE_BITS, 16, 1)
+        start, end = self.get(cpu, "arena_start"), self.get(cpu, "arena")
+        buckets, jumps = self.get(cpu, "buckets"), cpu + self.record.jump_cache
+        with b.if_((end - start).ult(_FEW_BLOCKS)):
+            # What the blocks that there are have filled in.
+            at = b.local(start)
+            with b.loop():
+                block = at.get()
+                b.break_if(block.uge(end))
+                pc = b.hload(block, I64, BLOCK_PC)
+                b.hstore(buckets + (((pc >> 1) & ((1 << BUCKET_BITS) - 1)) << 3), b.const(I64, 0))
+                b.hstore(jumps + ((pc << 3) & (((1 << JUMP_CACHE_BITS) - 1) << 4)), b.const(I64, 1))
+                at.set(block + b.hload(block, I32, BLOCK_SIZE).zext(I64))
+        with b.else_():
+            with b.if_(end.ne(0)):
+                self._fill(buckets, 8 << BUCKET_BITS, 8, 0)
+            # No block starts at an odd address.
+            self._fill(jumps, 16 << JUMP_CACHE_BITS, 16, 1)
         start = self.get(cpu, "arena_start")
         self.put(cpu, "arena", start)
         self.put(cpu, "arena_end", start + (ARENA_BYTES - BLOCK_BYTES))
