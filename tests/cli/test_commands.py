@@ -57,6 +57,19 @@ def test_cache_can_be_cleared(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+def test_dump_shows_the_region_at_an_address(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "sum"
+    source = "int sum(int *a, int n) { int s = 0; for (int i = 0; i < n; i++) s += a[i]; return s; } int main(void) { return 0; }"
+    command = ["riscv64-linux-gnu-gcc", "-O1", "-static", "-x", "c", "-", "-o", program]
+    subprocess.run(command, input=source, text=True, check=True)
+    symbols = subprocess.run(["riscv64-linux-gnu-nm", program], capture_output=True, text=True, check=True).stdout
+    address = next(line.split()[0] for line in symbols.splitlines() if line.endswith(" T sum"))
+    for kind, wanted in (("region", "1 accesses without checks"), ("region-llvm", "define"), ("region-opt", "define"), ("region-asm", "region:")):
+        assert main(["run", f"--dump={kind}", "--dump-at", f"0x{address}", str(program)]) == 0
+        assert wanted in capfd.readouterr().out
+    assert main(["run", "--dump=region", "--dump-at", "0x10", str(program)]) == 2
+
+
 @pytest.mark.parametrize("kind", ["decode", "ir", "llvm", "asm"])
 def test_dump_shows_the_entry_point(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", f"--dump={kind}", HELLO]) == 0

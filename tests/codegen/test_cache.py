@@ -78,3 +78,29 @@ def test_clear_removes_every_entry() -> None:
     cache.store("b", b"2")
     assert cache.clear() == 2
     assert os.listdir(cache.directory()) == []
+
+
+def test_trim_removes_what_was_not_used_for_longest() -> None:
+    for i, name in enumerate("abcd"):
+        cache.store(name, bytes(1000))
+        os.utime(Path(cache.directory()) / name, (i, i))
+    assert cache.load("a") is not None
+    assert cache.trim(4200) == 0
+    assert cache.trim(2200) == 2
+    assert cache.names() == {"a", "d"}
+
+
+def test_a_list_keeps_what_several_add_and_leaves_out_what_is_no_name() -> None:
+    one, two = cache.key("one"), cache.key("two")
+    cache.store("entry", b"")
+    for line in (one, two, one, "../etc/passwd", "short"):
+        cache.append("list", line)
+    assert cache.lines("list") == [one, two]
+    assert cache.lines("absent") == []
+
+
+def test_the_budget_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYVM_CACHE_SIZE", "3")
+    assert cache.budget() == 3 << 20
+    monkeypatch.setenv("POLYVM_CACHE_SIZE", "much")
+    assert cache.budget() == 1024 << 20

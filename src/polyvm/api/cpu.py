@@ -304,7 +304,10 @@ class Cpu:
     # -- counting, natively -----------------------------------------------------------------------------------
 
     def count_blocks(self) -> list[BlockCount]:
-        """The basic blocks executed so far and how often each was entered, most frequent first."""
+        """The basic blocks executed so far and how often each was entered, most frequent first.
+
+        Compiled code counts only where it is entered: exact numbers need `jit="off"`.
+        """
         counts = [BlockCount(pc, instructions, count) for pc, instructions, count in self._core.blocks()]
         counts.sort(key=lambda block: (-block.count, block.pc))
         return counts

@@ -44,7 +44,8 @@ RUN = [
            "Compile what is hot: auto (default: first quickly, then well), quick, full, or off; MODE:N sets how many slices of "
            "16,384 instructions make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
     Option("--dump", "dump", VALUE, "WHAT[,WHAT]",
-           "Do not run: print decode, ir, llvm, asm of the code at the entry point."),
+           "Do not run: print decode, ir, llvm, asm of the code at the entry point, or region, region-llvm, region-opt, "
+           "region-asm of what is compiled from there."),
     Option("--dump-at", "dump_at", VALUE, "ADDR", "Dump the code at ADDR instead."),
     Option("--sandbox", "sandbox", VALUE, "DIR",
            "Let the guest reach no file outside of DIR, no network and no other process."),

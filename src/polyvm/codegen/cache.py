@@ -42,6 +42,10 @@ def load(name: str) -> bytes | None:
     try:
         with open(os.path.join(directory(), name), "rb") as file:
             data = file.read()
+            try:
+                os.utime(file.fileno())  # in use: not what `trim` removes first
+            except OSError:
+                pass  # not ours to touch
     except OSError:
         return None
     head = len(_MAGIC) + _DIGEST
@@ -107,6 +111,39 @@ def entries() -> Iterator[tuple[str, int]]:
                     yield entry.name, entry.stat(follow_symlinks=False).st_size
     except OSError:
         return
+
+
+def budget() -> int:
+    """Bytes that entries may take together: ``$POLYVM_CACHE_SIZE`` MiB, or 1024."""
+    try:
+        return max(0, int(os.environ.get("POLYVM_CACHE_SIZE", "1024"))) << 20
+    except ValueError:
+        return 1024 << 20
+
+
+def trim(most: int) -> int:
+    """Remove the entries that nobody has used for longest, until the others take `most` bytes at most; how many were removed."""
+    found: list[tuple[float, int, str]] = []
+    try:
+        with os.scandir(directory()) as entries_:
+            for entry in entries_:
+                if entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.name))
+    except OSError:
+        return 0
+    total = sum(size for _, size, _ in found)
+    removed = 0
+    for _, size, name in sorted(found):
+        if total <= most:
+            break
+        try:
+            os.unlink(os.path.join(directory(), name))
+        except OSError:
+            continue
+        total -= size
+        removed += 1
+    return removed
 
 
 def clear() -> int:

@@ -70,6 +70,11 @@ _FULL = (*_FIRST, "jump_threading", "reassociate", "sccp", "new_gvn", "dead_stor
 def compile_region_object(text: str, *, full: bool) -> bytes:
     """The object of a region; `full`: worth more time."""
     machine = _machine(2 if full else 1)
+    data: bytes = machine.emit_object(_optimised_region(text, machine, full=full))
+    return data
+
+
+def _optimised_region(text: str, machine: llvm.TargetMachine, *, full: bool) -> llvm.ModuleRef:
     module = _parse(text)
     if not full:
         _run_passes(module, machine, _QUICK)
@@ -78,8 +83,14 @@ def compile_region_object(text: str, *, full: bool) -> bytes:
     else:
         _run_passes(module, machine, _FIRST)
         _optimise(module, machine, 2)
-    data: bytes = machine.emit_object(module)
-    return data
+    return module
+
+
+def region_views(text: str) -> tuple[str, str]:
+    """Optimised LLVM text and assembly of a region that is worth time, for people to read."""
+    machine = _machine(2)
+    module = _optimised_region(text, machine, full=True)
+    return str(module), machine.emit_assembly(module)
 
 
 def _run_passes(module: llvm.ModuleRef, machine: llvm.TargetMachine, names: tuple[str, ...]) -> None:

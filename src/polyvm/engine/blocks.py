@@ -42,6 +42,14 @@ class Block:
         self.targets: list[int] = []
         self.last = next((v for v in steps[-1].flat if v.op in _ENDS), None) if steps[-1].body is not None else None
 
+    @property
+    def is_call(self) -> bool:
+        """True if the last instruction leaves the address after it in a register."""
+        if self.last is None or self.last.op == "branch":
+            return False
+        end = self.spec.end
+        return any(v.op == "set" and v.args[-1].op == "const" and v.args[-1].bits == end for v in self.steps[-1].flat)
+
 
 def _flatten(region: Region, into: list[Value]) -> list[Value]:
     for value in region.ops:

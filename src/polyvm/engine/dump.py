@@ -9,22 +9,26 @@ from polyvm.errors import UsageError
 if TYPE_CHECKING:
     from polyvm.isa import Decoded, Isa
 
-KINDS = ("decode", "ir", "llvm", "asm")
+KINDS = ("decode", "ir", "llvm", "asm", "region", "region-llvm", "region-opt", "region-asm")
 
 
-def dump(kind: str, isa_name: str, code: bytes, address: int) -> str:
-    """`code`, guest bytes at `address`, as stage `kind` of the engine sees them.
+def dump(kind: str, isa_name: str, code: bytes, address: int, start: int | None = None) -> str:
+    """`code`, guest bytes at `address`, as stage `kind` of the engine sees them; regions begin at `start` (default: `address`).
 
     ``decode``  the slots: handler and operands of each instruction
     ``ir``      the IR of each instruction with its operands known
     ``llvm``    the optimised LLVM text of each handler that the code uses
     ``asm``     the same as host assembly
+    ``region``  the blocks of the region that is compiled from `address` on, found without a profile, and its loops
+    ``region-llvm``, ``region-opt``, ``region-asm``  the region as LLVM text, optimised, and as host assembly
     """
     from polyvm.isa import get
 
     if kind not in KINDS:
         raise UsageError(f"cannot dump {kind!r}: choose from {', '.join(KINDS)}")
     isa = get(isa_name)
+    if kind.startswith("region"):
+        return _region(kind, isa, code, address, start)
     lines: list[str] = []
     used: list[str] = []
     for pc, word, decoded in _instructions(isa, code, address):
@@ -40,6 +44,32 @@ def dump(kind: str, isa_name: str, code: bytes, address: int) -> str:
             used.append(decoded.insn.name)
     if kind in ("llvm", "asm"):
         lines += _native(isa, used, kind)
+    return "\n".join(lines)
+
+
+def _region(kind: str, isa: Isa, code: bytes, address: int, start: int | None) -> str:
+    from polyvm.engine.survey import survey
+    from polyvm.engine.translate import loops_of, translate
+
+    def read(at: int, size: int) -> bytes:
+        return code[at - address : at - address + size] if address <= at < address + len(code) else b""
+
+    begin = address if start is None else start
+    spec = survey(isa, read, begin)
+    if spec is None:
+        raise UsageError(f"there is no instruction at {begin:#x}")
+    if kind == "region-llvm":
+        return translate(isa, spec)
+    if kind != "region":
+        from polyvm.codegen.native import region_views
+
+        return region_views(translate(isa, spec))[kind == "region-asm"]
+    lines: list[str] = []
+    for block in sorted(spec.blocks):
+        lines.append(f"block {block.pc:#x}, {block.n} instructions")
+        lines += [f"    {pc:#x}: {isa.disassemble(word, pc)}" for pc, word, _ in _instructions(isa, block.code, block.pc)]
+    for loop in loops_of(isa, spec):
+        lines.append(f"loop {loop.header:#x}, {len(loop.blocks)} blocks, {len(loop.covered)} accesses without checks")
     return "\n".join(lines)
 
 

@@ -128,8 +128,10 @@ class Jit:
         self._asked.clear()
 
     def close(self) -> None:
-        """End the compiler's process."""
+        """End the compiler's process, and let go of what the disk has too much of."""
         self._compiler.close()
+        if self.counters.compiled:
+            cache.trim(cache.budget())
 
     @property
     def descriptors(self) -> list[int]:

@@ -98,7 +98,7 @@ class RegionEmitter(HandlerEmitter):
 
     def _connect(self) -> None:
         """Where each block goes inside the region, and which blocks close a cycle."""
-        sites = {b.spec.end: b.spec.entries for b in self.blocks.values() if self._is_call(b) and b.spec.end in self.blocks}
+        sites = {b.spec.end: b.spec.entries for b in self.blocks.values() if b.is_call and b.spec.end in self.blocks}
         returns = sorted(sites, key=lambda pc: -sites[pc])[:_MOST_TARGETS]
         for block in self.blocks.values():
             last, end = block.last, block.spec.end
@@ -137,14 +137,6 @@ class RegionEmitter(HandlerEmitter):
                 stack.append((target, 0))
             elif state[target] == 1:
                 self.blocks[target].checked = True
-
-    @staticmethod
-    def _is_call(block: Block) -> bool:
-        """True if the block's last instruction leaves the address after it in a register."""
-        if block.last is None or block.last.op == "branch":
-            return False
-        end = block.spec.end
-        return any(v.op == "set" and v.args[-1].op == "const" and v.args[-1].bits == end for v in block.steps[-1].flat)
 
     def _registers(self) -> None:
         for block in self.blocks.values():
@@ -613,6 +605,13 @@ class RegionEmitter(HandlerEmitter):
             self.terminated = True
             self.place(other)
         self._leave_to(target)
+
+
+def loops_of(isa: Isa, spec: RegionSpec) -> list[Loop]:
+    """The loops that a region has twice."""
+    emitter = RegionEmitter(ModuleText(), CpuRecord(isa.layout), isa, spec)
+    emitter.build()
+    return list(emitter.loops.values())
 
 
 def translate(isa: Isa, spec: RegionSpec) -> str:

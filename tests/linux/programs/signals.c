@@ -123,7 +123,7 @@ int main(void)
     /* a system call is interrupted, or made again */
     int ends[2];
     pipe(ends);
-    struct itimerval soon = {.it_value = {0, 20000}};
+    struct itimerval soon = {.it_value = {0, 200000}};
     setitimer(ITIMER_REAL, &soon, NULL);
     char byte;
     long got = read(ends[0], &byte, 1);

@@ -1,0 +1,54 @@
+"""A region from code that has not run: blocks found by following the code, without a profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.engine.blocks import stage_block
+from polyvm.engine.layout import MAX_BLOCK
+from polyvm.engine.region import FULL, RegionBlock, RegionSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polyvm.engine.blocks import Block
+    from polyvm.isa import Isa
+
+_MOST_BLOCKS, _MOST_INSTRUCTIONS = 64, 500
+
+
+def survey(isa: Isa, read: Callable[[int, int], bytes], start: int) -> RegionSpec | None:
+    """The region that begins at address `start`, without what it calls; `read` gives up to so many bytes of code at an
+    address. None where there is no instruction."""
+    found: dict[int, RegionBlock] = {}
+    waiting = [start]
+    room = _MOST_INSTRUCTIONS
+    while waiting and len(found) < _MOST_BLOCKS:
+        pc = waiting.pop(0)
+        block = None if pc in found else _block(isa, read, pc)
+        if block is None or block.spec.n > room:
+            continue
+        room -= block.spec.n
+        found[pc] = block.spec
+        last = block.last
+        if last is None or last.op == "branch" or block.is_call:
+            waiting.append(block.spec.end)
+        if last is not None and last.op != "indirect" and not block.is_call:
+            waiting.append(last.args[0 if last.op == "jump" else 1].bits)
+    return RegionSpec(isa.name, FULL, False, [start], list(found.values())) if found else None
+
+
+def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None:
+    """The block at `pc`, up to the first instruction that goes elsewhere."""
+    code = b""
+    for n in range(1, MAX_BLOCK + 1):
+        at = pc + len(code)
+        raw = read(at, 4)
+        decoded = isa.decode(int.from_bytes(raw, "little")) if len(raw) >= 2 else None
+        if decoded is None or decoded.length > len(raw):
+            return stage_block(isa, RegionBlock(pc, at, n - 1, 0, 0, code)) if n > 1 else None
+        code += raw[: decoded.length]
+        block = stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, code))
+        if block.last is not None or block.steps[-1].body is None:
+            return block
+    return stage_block(isa, RegionBlock(pc, pc + len(code), MAX_BLOCK, 0, 0, code))
