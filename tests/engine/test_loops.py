@@ -130,7 +130,7 @@ def emitter(text: str) -> RegionEmitter:
             assert step is not None
             n, at = n + 1, at + step.length
         blocks.append(RegionBlock(CODE + start, CODE + end, n, 1000 if start in targets else 1, 0, code[start:end]))
-    spec = RegionSpec("riscv64", FULL, False, [CODE], blocks)
+    spec = RegionSpec("riscv64", FULL, 0, [CODE], blocks)
     made = RegionEmitter(ModuleText(), CpuRecord(isa.layout), isa, spec)
     made.build()
     return made

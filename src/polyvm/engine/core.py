@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap
 import os
@@ -57,12 +58,24 @@ class JitSource:
     `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
     """
 
-    __slots__ = ("jit", "mode", "threshold")
+    __slots__ = ("_lock", "jit", "mode", "threshold")
 
     def __init__(self, mode: str = "auto", threshold: float = 4.0) -> None:
         self.mode = mode
         self.threshold = threshold
         self.jit: Jit | None = None
+        self._lock = _thread.allocate_lock()
+
+    def made(self, core: Core) -> Jit:
+        """The compiler, made at the first call: for all cores like `core`."""
+        with self._lock:
+            if self.jit is None:
+                from polyvm.engine.jit import Jit
+
+                self.jit = Jit(core.isa_name, self, core.identity)
+                if os.environ.get("POLYVM_PERF"):
+                    core.name_handlers()
+            return self.jit
 
     @property
     def descriptors(self) -> list[int]:
@@ -71,6 +84,7 @@ class JitSource:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork."""
+        self._lock = _thread.allocate_lock()
         if self.jit is not None:
             self.jit.after_fork()
 
@@ -277,17 +291,16 @@ class Core:
             self._set("tick_left", _UNLIMITED)
             self._set("forced", 0)
             return
-        if source.jit is None:
-            from polyvm.engine.jit import Jit
-
-            source.jit = Jit(self.isa_name, source, self.identity)
-            if os.environ.get("POLYVM_PERF"):
-                from polyvm.engine import perfmap
-
-                perfmap.add_object(self._native.object, "polyvm_")
+        jit = source.made(self)
         if not self._get("translations") and not self._instrumented:
-            source.jit.attach(self)
-        source.jit.tick(self)
+            jit.attach(self)
+        jit.tick(self)
+
+    def name_handlers(self) -> None:
+        """Tell Linux's perf where the interpreter's functions are."""
+        from polyvm.engine import perfmap
+
+        perfmap.add_object(self._native.object, "polyvm_")
 
     @property
     def identity(self) -> str:
@@ -458,9 +471,9 @@ class Core:
         self.flush()
 
     @property
-    def covered(self) -> bool:
-        """True if executed blocks are noted in a coverage map."""
-        return self._coverage is not None
+    def covered(self) -> int:
+        """Bits of the coverage map that executed blocks are noted in; 0 without one."""
+        return 8 * len(self._coverage) if self._coverage is not None else 0
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Address, number of instructions and entry count of each block decoded since the last flush."""

@@ -177,6 +177,8 @@ class Entrance:
         self._need(f"icmp uge i64 {count}, {_ENOUGH}")
         more = e.temp(f"mul i64 {e.temp(f'sub i64 {count}, 1')}, {loop.shortest}")
         e.line(f"store i64 {e.temp(f'sub i64 {left}, {more}')}, ptr {loop.floor}")
+        if e.spec.coverage:
+            e.cover(loop.header)
         e.jump_to(loop.label(loop.header))
         e.place(self._fail)
         e.line(f"store i64 {_PAUSE}, ptr {loop.skip}")

@@ -21,11 +21,11 @@ class RegionBlock(NamedTuple):
 
 class RegionSpec(NamedTuple):
     """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
-    `coverage`: it notes the blocks that it executes in the coverage map."""
+    `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0."""
 
     isa: str
     level: int
-    coverage: bool
+    coverage: int
     entries: list[int]
     blocks: list[RegionBlock]
 

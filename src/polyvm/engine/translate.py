@@ -185,6 +185,11 @@ class RegionEmitter(HandlerEmitter):
         self.line(f"store i64 {BUDGET}, ptr %budget")
         for loop in self.loops.values():
             self.line(f"store i64 0, ptr {loop.skip}")
+        if self.spec.coverage:
+            good = self.label()
+            bits = self.load64(CPU, self.record["coverage_mask"])
+            self.branch_to(self.temp(f"icmp ne i64 {bits}, {self.spec.coverage - 1}"), out, good, unlikely=True)
+            self.place(good)
         for mode in sorted(self.modes):
             busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + mode)}")
             good = self.label()
@@ -327,8 +332,8 @@ class RegionEmitter(HandlerEmitter):
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
 
     def _emit_steps(self, block: Block) -> None:
-        if self.spec.coverage:
-            self._cover(block.spec.pc)
+        if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):
+            self.cover(block.spec.pc)  # in a loop's copy its entrance has done it for the header
         self._known.clear()
         self.refs.clear()
         self.keep.clear()
@@ -350,15 +355,21 @@ class RegionEmitter(HandlerEmitter):
         if not self.terminated:
             self._go(block.spec.end)
 
-    def _cover(self, pc: int) -> None:
-        """Set the block's bit in the coverage map; cores without one have a word that takes it."""
-        bit = self.temp(f"and i64 {coverage_hash(pc)}, {self.load64(CPU, self.record['coverage_mask'])}")
-        map_ = self.load64(CPU, self.record["region_coverage"])
-        place = self.pointer(self.temp(f"add i64 {map_}, {self.temp(f'lshr i64 {bit}, 3')}"))
-        low = self.temp(f"and i64 {bit}, 7")
-        one = self.temp(f"trunc i64 {self.temp(f'shl i64 1, {low}')} to i8")
-        old = self.temp(f"load i8, ptr {place}")
-        self.line(f"store i8 {self.temp(f'or i8 {old}, {one}')}, ptr {place}")
+    def cover(self, pc: int) -> None:
+        """Set the block's bit in the coverage map. It is set nearly always: no store then."""
+        bit = coverage_hash(pc) & self.spec.coverage - 1
+        place = self.pointer(CPU, self.record["region_coverage"])
+        map_ = self.temp(f"load i64, ptr {place}, align 8, !alias.scope !5, !noalias !6")
+        place = self.pointer(map_, bit >> 3)
+        old = self.temp(f"load i8, ptr {place}, !noalias !7")
+        new, seen = self.label(), self.label()
+        mask = 1 << (bit & 7)
+        there = self.temp(f"and i8 {old}, {mask - 256 if mask > 127 else mask}")
+        self.branch_to(self.temp(f"icmp eq i8 {there}, 0"), new, seen, unlikely=True)
+        self.place(new)
+        self.line(f"store i8 {self.temp(f'or i8 {old}, {mask - 256 if mask > 127 else mask}')}, ptr {place}, !noalias !7")
+        self.jump_to(seen)
+        self.place(seen)
 
     def _go(self, pc: int) -> None:
         if pc in self.blocks:
