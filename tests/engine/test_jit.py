@@ -300,7 +300,7 @@ def test_damaged_entries_on_disk_are_made_anew(tmp_path: Path) -> None:
     assert made > 0
     assert found == 0
     assert once() == (made, made)
-    names = [name for name, _ in cache.entries()]
+    names = [name for name, _ in cache.entries() if cache.load(name) is not None]  # regions, not the lists of them
     (tmp_path / names[0]).write_bytes((tmp_path / names[0]).read_bytes()[:-7])
     cache.store(names[1], b"something else")
     assert once() == (made, made - 2)
