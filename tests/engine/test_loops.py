@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.interpreter import load
-from polyvm.engine.layout import CpuRecord
-from polyvm.engine.region import FULL, RegionBlock, RegionSpec
-from polyvm.engine.translate import RegionEmitter
+from polyvm.engine.survey import survey
+from polyvm.engine.translate import loops_of
 from polyvm.isa import get
 from polyvm.vcpu import exits
 from tests.assembler import assemble
@@ -18,6 +16,8 @@ from tests.engine.test_jit import CODE, DATA, Machine
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from polyvm.engine.loops import Loop
 
 PATTERN = bytes(i * 37 % 251 for i in range(0x4000))
 LOOPS = {
@@ -108,32 +108,12 @@ def test_a_page_that_is_protected_between_runs_is_seen() -> None:
     reference.close()
 
 
-def emitter(text: str) -> RegionEmitter:
-    """For the whole of `text` as one region; its blocks end where its branches do."""
-    isa, code = get("riscv64"), assemble(text)
-    starts, at = [0], 0
-    targets: set[int] = set()
-    while at < len(code):
-        word = int.from_bytes(code[at : at + 4], "little")
-        decoded = isa.decode(word)
-        assert decoded is not None
-        at += decoded.length
-        if decoded.insn.name in ("beq", "bne", "c.beqz", "c.bnez", "jal", "c.j"):
-            starts.append(at)
-            targets.add(at - decoded.length + decoded.operands["imm"])
-    starts = sorted({*starts, *targets} - {len(code)})
-    blocks: list[RegionBlock] = []
-    for start, end in zip(starts, [*starts[1:], len(code)], strict=True):
-        n, at = 0, start
-        while at < end:
-            step = isa.decode(int.from_bytes(code[at : at + 4], "little"))
-            assert step is not None
-            n, at = n + 1, at + step.length
-        blocks.append(RegionBlock(CODE + start, CODE + end, n, 1000 if start in targets else 1, 0, code[start:end]))
-    spec = RegionSpec("riscv64", FULL, 0, [CODE], blocks)
-    made = RegionEmitter(ModuleText(), CpuRecord(isa.layout), isa, spec)
-    made.build()
-    return made
+def loops(text: str) -> list[Loop]:
+    """Those of the region that begins where `text` does."""
+    code = assemble(text)
+    spec = survey(get("riscv64"), lambda at, size: code[at - CODE : at - CODE + size], CODE)
+    assert spec is not None
+    return loops_of(get("riscv64"), spec)
 
 
 @pytest.mark.parametrize(("name", "steps"), [
@@ -141,8 +121,8 @@ def emitter(text: str) -> RegionEmitter:
     ("moved by what is loaded", None),
 ])  # fmt: skip
 def test_steps_are_found(name: str, steps: list[tuple[int, int]] | None) -> None:
-    loops = list(emitter(LOOPS[name].removesuffix("ecall")).loops.values())
+    found = loops(LOOPS[name].removesuffix("ecall"))
     if steps is None:
-        assert not loops
+        assert not found
     else:
-        assert [(group.step.low, group.step.high) for group in loops[0].groups] == steps
+        assert [(group.step.low, group.step.high) for group in found[0].groups] == steps

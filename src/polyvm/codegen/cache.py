@@ -102,15 +102,20 @@ def names() -> set[str]:
         return set()
 
 
-def entries() -> Iterator[tuple[str, int]]:
-    """Name and size in bytes of each entry."""
+def _files() -> Iterator[tuple[str, os.stat_result]]:
     try:
         with os.scandir(directory()) as found:
             for entry in found:
                 if entry.is_file(follow_symlinks=False):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_size
+                    yield entry.name, entry.stat(follow_symlinks=False)
     except OSError:
         return
+
+
+def entries() -> Iterator[tuple[str, int]]:
+    """Name and size in bytes of each entry."""
+    for name, status in _files():
+        yield name, status.st_size
 
 
 def budget() -> int:
@@ -123,15 +128,7 @@ def budget() -> int:
 
 def trim(most: int) -> int:
     """Remove the entries that nobody has used for longest, until the others take `most` bytes at most; how many were removed."""
-    found: list[tuple[float, int, str]] = []
-    try:
-        with os.scandir(directory()) as entries_:
-            for entry in entries_:
-                if entry.is_file(follow_symlinks=False):
-                    status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime, status.st_size, entry.name))
-    except OSError:
-        return 0
+    found = [(status.st_mtime, status.st_size, name) for name, status in _files()]
     total = sum(size for _, size, _ in found)
     removed = 0
     for _, size, name in sorted(found):

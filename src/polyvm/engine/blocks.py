@@ -32,13 +32,12 @@ class Step:
 class Block:
     """A block with its instructions staged."""
 
-    __slots__ = ("checked", "last", "links", "spec", "steps", "targets")
+    __slots__ = ("checked", "last", "spec", "steps", "targets")
 
     def __init__(self, spec: RegionBlock, steps: list[Step]) -> None:
         self.spec = spec
         self.steps = steps
         self.checked = False
-        self.links = False
         self.targets: list[int] = []
         self.last = next((v for v in steps[-1].flat if v.op in _ENDS), None) if steps[-1].body is not None else None
 

@@ -167,7 +167,6 @@ class Core:
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
-        self._set("region_coverage", self._cpu + record["link_sink"])
         for name in ("refill", "lookup", "resume", "budget_out"):
             self._set(f"f_{name}", self._native.object.symbols[name])
         for name in ("hook_skip", "watch_skip"):
@@ -451,7 +450,6 @@ class Core:
         size = 1 << bits
         self._coverage = (ctypes.c_uint8 * (size // 8))()
         self._set("coverage", ctypes.addressof(self._coverage))
-        self._set("region_coverage", ctypes.addressof(self._coverage))
         self._set("coverage_mask", size - 1)
         self._drop_regions()
         return memoryview(self._coverage).cast("B")
@@ -460,7 +458,6 @@ class Core:
         """Stop recording coverage."""
         self._set("coverage", 0)
         self._set("coverage_mask", 0)
-        self._set("region_coverage", self._cpu + self._record["link_sink"])
         self._coverage = None
         self._drop_regions()
 

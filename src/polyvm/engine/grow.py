@@ -37,9 +37,10 @@ def grow(
 ) -> RegionSpec | None:
     """The region around the blocks at addresses `heads`, without blocks at the addresses `without`; None if there is no block at
     the first of them. Raises MemoryFault."""
-    starts = [address for address in map(core.known, heads) if address]
-    if not starts or not core.known(heads[0]):
+    found = [core.known(head) for head in heads]
+    if not found[0]:
         return None
+    starts = [address for address in found if address]
     hottest = max(Header(address).count for address in starts)
     chosen: dict[int, Header] = {}
     waiting: list[tuple[int, int]] = [(-(hottest + 1), address) for address in starts]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from polyvm.mem import FAST_R, FAST_W
+from polyvm.engine.handlers import FAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 Terms = tuple[tuple["Atom", int], ...]
-_FAST = {"r": FAST_R, "w": FAST_W}
 MOST_SPAN = 2048  # bytes that one check before a block covers: a page border or none
 _NEAR = 4096  # bytes: larger constants and steps are not followed
 _MOST_GROUPS = 6
@@ -65,22 +64,46 @@ class Step(NamedTuple):
     half: bool = False  # only the register's low 32 bits, signed
 
 
-class Group:
+class Span:
     """Accesses whose addresses differ by constants: `low` to `high` bytes from the sum of `terms`."""
 
-    __slots__ = ("high", "low", "members", "step", "terms", "wanted", "weight", "wraps")
+    __slots__ = ("high", "low", "members", "terms", "wanted")
+
+    def __init__(self, terms: Terms, low: int, high: int) -> None:
+        self.terms = terms
+        self.low, self.high = low, high
+        self.wanted = 0
+        self.members: set[int] = set()
+
+    def take(self, v: Value, low: int, high: int, most: int) -> bool:
+        """Make access `v`, at `low` to `high`, one of them, unless they would be more than `most` bytes."""
+        low, high = min(self.low, low), max(self.high, high)
+        if high - low > most:
+            return False
+        self.low, self.high = low, high
+        self.wanted |= FAST["r" if v.op == "load" else "w"]
+        self.members.add(id(v))
+        return True
+
+
+class Group(Span):
+    """Accesses of a loop: they all move by `step`, under the conditions `wraps`; `weight` is how often they are executed."""
+
+    __slots__ = ("step", "weight", "wraps")
 
     def __init__(self, terms: Terms, step: Step, wraps: set[Wrap], low: int, high: int) -> None:
-        self.terms = terms
+        super().__init__(terms, low, high)
         self.step = step
         self.wraps = wraps
-        self.low, self.high = low, high
-        self.wanted = self.weight = 0
-        self.members: set[int] = set()
+        self.weight = 0
 
 
 def _atom(key: Key) -> Atom:
     return Atom("r", ((key, 1),))
+
+
+def _register(key: Key) -> Linear:
+    return Linear(((_atom(key), 1),), 0, 0)
 
 
 def _constant(value: int) -> Linear:
@@ -146,7 +169,7 @@ class _State:
             key = register_key(v)
             if key is None or v.type.bits != 64 or v.type.kind != "int":
                 return None
-            return self.registers[key] if key in self.registers else Linear(((_atom(key), 1),), 0, 0)
+            return self.registers[key] if key in self.registers else _register(key)
         if v.type.bits not in (32, 64) or op not in ("add", "sub", "shl", "lshr", "ashr", "trunc", "sext", "zext", "and"):
             return None
         first = self.look(v.args[0])
@@ -218,8 +241,7 @@ def _join(states: Iterable[dict[Key, Linear | None]]) -> dict[Key, Linear | None
     states = list(states)
     joined: dict[Key, Linear | None] = {}
     for key in {key for state in states for key in state}:
-        entry = Linear(((_atom(key), 1),), 0, 0)
-        found = [state.get(key, entry) for state in states]
+        found = [state.get(key, _register(key)) for state in states]
         known = [a for a in found if a is not None]
         if len(known) < len(found) or any(a.terms != known[0].terms for a in known):
             joined[key] = None
@@ -242,12 +264,10 @@ class _Steps:
         return self._known[key]
 
     def _invariant(self, key: Key) -> bool:
-        return self._after.get(key, Linear(((_atom(key), 1),), 0, 0)) == Linear(((_atom(key), 1),), 0, 0)
+        return self._after.get(key, _register(key)) == _register(key)
 
     def _find(self, key: Key) -> tuple[Step, Wrap | None] | None:
-        if key not in self._after:
-            return Step(0, 0), None
-        after = self._after[key]
+        after = self._after.get(key, _register(key))
         if after is None:
             return None
         wrap = None
@@ -293,24 +313,11 @@ class _Steps:
                 else:
                     continue
                 moved += 1
-        if (wraps and moved > 1) or (register is not None and moved > 1):
+        if moved > 1 and (wraps or register is not None):
             return None
         if low < 0 < high or max(-low, high) > _NEAR:
             return None
         return Step(low, high, register, factor_of, half), wraps
-
-
-class Span:
-    """Accesses of one block whose addresses are known when it is entered, but for constants: `low` to `high` bytes from the sum
-    of `terms`."""
-
-    __slots__ = ("high", "low", "members", "terms", "wanted")
-
-    def __init__(self, terms: Terms, low: int, high: int) -> None:
-        self.terms = terms
-        self.low, self.high = low, high
-        self.wanted = 0
-        self.members: set[int] = set()
 
 
 def spans_of(block: Block, covered: set[int]) -> list[Span]:
@@ -325,10 +332,7 @@ def spans_of(block: Block, covered: set[int]) -> list[Span]:
         # Far apart, the same registers make more than one span.
         for number in range(_MOST_GROUPS):
             span = spans.setdefault((where.terms, number), Span(where.terms, low, high))
-            if max(span.high, high) - min(span.low, low) <= MOST_SPAN:
-                span.low, span.high = min(span.low, low), max(span.high, high)
-                span.wanted |= _FAST["r" if v.op == "load" else "w"]
-                span.members.add(id(v))
+            if span.take(v, low, high, MOST_SPAN):
                 break
     return [span for span in spans.values() if span.members]
 
@@ -361,11 +365,6 @@ def groups_of(order: list[Block], inside: dict[int, list[int]], header: int) -> 
             if moves is None:
                 continue
             group = groups[where.terms] = Group(where.terms, *moves, where.low, where.high + size)
-        low, high = min(group.low, where.low), max(group.high, where.high + size)
-        if high - low > _NEAR:
-            continue
-        group.low, group.high = low, high
-        group.wanted |= _FAST["r" if v.op == "load" else "w"]
-        group.weight += entries
-        group.members.add(id(v))
+        if group.take(v, where.low, where.high + size, _NEAR):
+            group.weight += entries
     return sorted((g for g in groups.values() if g.members), key=lambda group: -group.weight)[:_MOST_GROUPS]

@@ -73,7 +73,7 @@ FIELDS = (
     "blocks", "decoded", "flushes", "links", "lookups",
     # hooks
     "hook_skip", "hook_kind", "insn_hooks", "insn_hook_count", "block_hooks", "block_hook_count",
-    "coverage", "coverage_mask", "region_coverage", "watch_skip",
+    "coverage", "coverage_mask", "watch_skip",
     # where the host's stack pointer was when the chain of tail calls was entered
     "host_sp",
     # the JIT: the table of translations or 0; where well made code was left for a tick; whether each block has to be offered to

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from polyvm.engine.blocks import Block
-    from polyvm.engine.induction import Group, Step, Terms, Wrap
+    from polyvm.engine.induction import Group, Step, Wrap
     from polyvm.engine.translate import RegionEmitter
 
 _MOST_BLOCKS, _MOST_INSTRUCTIONS = 12, 150
@@ -156,7 +156,6 @@ class Entrance:
         self.e = emitter
         self.loop = loop
         self._fail = emitter.label()
-        self._values: dict[Terms, str] = {}
 
     def write(self) -> None:
         """Go to the copy, or on to the loop as it was."""
@@ -170,8 +169,7 @@ class Entrance:
         for wrap in dict.fromkeys(self._wraps()):
             self._stays(*wrap)
         for group in loop.groups:
-            room = self._downwards(group) if group.step.low < 0 else self._upwards(group)
-            steps = self._steps(group.step, room)
+            steps = self._steps(group.step, self._room(group))
             if steps:
                 count = e.intrinsic("umin.i64", I64, [(I64, count), (I64, steps)])
         self._need(f"icmp uge i64 {count}, {_ENOUGH}")
@@ -203,7 +201,7 @@ class Entrance:
 
     def _stays(self, wrap: Wrap, low: bool) -> None:
         e = self.e
-        half = self._half(wrap.parts)
+        half = e.half_sum_of(wrap.parts)
         if wrap.whole:
             kind = "sext" if wrap.kind == "s" else "zext"
             whole = e.held_integer(wrap.parts[0][0])
@@ -215,55 +213,24 @@ class Entrance:
             half = e.temp(f"sub i32 {half}, {below}")
         self._need(f"icmp ult i32 {half}, {((1 << 32) - below - _FAR) - (1 << 32)}")
 
-    def _half(self, parts: tuple[tuple[tuple[str, int], int], ...]) -> str:
-        e = self.e
-        total = "0"
-        for key, factor in parts:
-            part = e.temp(f"mul i32 {e.temp(f'trunc i64 {e.held_integer(key)} to i32')}, {factor}")
-            total = e.temp(f"add i32 {total}, {part}")
-        return total
-
-    def _value(self, terms: Terms) -> str:
-        e = self.e
-        total = "0"
-        for atom, factor in terms:
-            if atom.kind == "r":
-                value = e.held_integer(atom.parts[0][0])
-            else:
-                value = e.temp(f"{'sext' if atom.kind == 's' else 'zext'} i32 {self._half(atom.parts)} to i64")
-            total = e.temp(f"add i64 {total}, {e.temp(f'mul i64 {value}, {factor}')}")
-        return total
-
     # -- how far it may go ------------------------------------------------------------------------------------
 
-    def _good(self, group: Group, attributes: str) -> str:
-        """One bit in each byte of a page that must not be accessed."""
+    def _room(self, group: Group) -> str:
+        """Bytes between where the first iteration's accesses begin (moving up: end) and the next page that is not allowed."""
+        e = self.e
+        back = group.step.low < 0
+        edge = e.temp(f"add i64 {e.sum_of(group.terms)}, {group.high - 1 if back else group.low}")
+        distance = e.temp(f"sub i64 {edge}, {_FAR}") if back else edge
+        self._need(f"icmp ult i64 {distance}, {(1 << SIZE_BITS) - _FAR}")
+        flags = e.attributes_at(e.temp(f"lshr i64 {edge}, {PAGE_BITS}"), "i64", 1 - _PAGES if back else 0)
         mask = group.wanted * 0x0101_0101_0101_0101
-        return self.e.temp(f"xor i64 {self.e.temp(f'and i64 {attributes}, {mask}')}, {mask}")
-
-    def _upwards(self, group: Group) -> str:
-        """Bytes between the end of the first iteration's accesses and the first page that is not allowed."""
-        e = self.e
-        start = e.temp(f"add i64 {self._value(group.terms)}, {group.low}")
-        self._need(f"icmp ult i64 {start}, {(1 << SIZE_BITS) - _FAR}")
-        bad = self._good(group, e.attributes_at(e.temp(f"lshr i64 {start}, {PAGE_BITS}"), "i64"))
-        first = e.intrinsic("cttz.i64", I64, [(I64, bad), (I1, "false")])
+        bad = e.temp(f"xor i64 {e.temp(f'and i64 {flags}, {mask}')}, {mask}")
+        first = e.intrinsic("ctlz.i64" if back else "cttz.i64", I64, [(I64, bad), (I1, "false")])
         good = e.temp(f"shl i64 {e.temp(f'lshr i64 {first}, 3')}, {PAGE_BITS}")
-        inside = e.temp(f"add i64 {e.temp(f'and i64 {start}, {PAGE_MASK}')}, {group.high - group.low}")
-        room = e.temp(f"sub i64 {good}, {inside}")
-        self._need(f"icmp sge i64 {room}, 0")
-        return room
-
-    def _downwards(self, group: Group) -> str:
-        """Bytes between the last page that is not allowed and the start of the first iteration's accesses."""
-        e = self.e
-        end = e.temp(f"add i64 {self._value(group.terms)}, {group.high - 1}")
-        self._need(f"icmp ult i64 {e.temp(f'sub i64 {end}, {_FAR}')}, {(1 << SIZE_BITS) - _FAR}")
-        bad = self._good(group, e.attributes_at(e.temp(f"lshr i64 {end}, {PAGE_BITS}"), "i64", 1 - _PAGES))
-        first = e.intrinsic("ctlz.i64", I64, [(I64, bad), (I1, "false")])
-        good = e.temp(f"shl i64 {e.temp(f'lshr i64 {first}, 3')}, {PAGE_BITS}")
-        above = e.temp(f"xor i64 {e.temp(f'and i64 {end}, {PAGE_MASK}')}, {PAGE_MASK}")
-        room = e.temp(f"sub i64 {good}, {e.temp(f'add i64 {above}, {group.high - group.low}')}")
+        used = e.temp(f"and i64 {edge}, {PAGE_MASK}")
+        if back:
+            used = e.temp(f"xor i64 {used}, {PAGE_MASK}")
+        room = e.temp(f"sub i64 {good}, {e.temp(f'add i64 {used}, {group.high - group.low}')}")
         self._need(f"icmp sge i64 {room}, 0")
         return room
 

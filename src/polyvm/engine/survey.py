@@ -40,15 +40,16 @@ def survey(isa: Isa, read: Callable[[int, int], bytes], start: int) -> RegionSpe
 
 def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None:
     """The block at `pc`, up to the first instruction that goes elsewhere."""
-    code = b""
-    for n in range(1, MAX_BLOCK + 1):
+    code, n = b"", 0
+    while n < MAX_BLOCK:
         at = pc + len(code)
         raw = read(at, 4)
         decoded = isa.decode(int.from_bytes(raw, "little")) if len(raw) >= 2 else None
         if decoded is None or decoded.length > len(raw):
-            return stage_block(isa, RegionBlock(pc, at, n - 1, 0, 0, code)) if n > 1 else None
-        code += raw[: decoded.length]
-        block = stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, code))
-        if block.last is not None or block.steps[-1].body is None:
-            return block
-    return stage_block(isa, RegionBlock(pc, pc + len(code), MAX_BLOCK, 0, 0, code))
+            break
+        raw = raw[: decoded.length]
+        code, n = code + raw, n + 1
+        alone = stage_block(isa, RegionBlock(at, at + len(raw), 1, 0, 0, raw))
+        if alone.last is not None or alone.steps[-1].body is None:
+            break
+    return stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, code)) if n else None

@@ -55,8 +55,6 @@ class RegionEmitter(HandlerEmitter):
         self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
         self.bound = spec.instructions
         self.modes: set[int] = set()
-        self._read: set[tuple[str, int]] = set()
-        self._written: set[tuple[str, int]] = set()
         self._places: dict[tuple[str, int], str] = {}
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
@@ -139,17 +137,12 @@ class RegionEmitter(HandlerEmitter):
                 self.blocks[target].checked = True
 
     def _registers(self) -> None:
-        for block in self.blocks.values():
-            for step in block.steps:
-                if step.body is None:
-                    continue
-                for value in step.flat:
-                    if value.op in ("get", "set"):
-                        (self._read if value.op == "get" else self._written).add(self._register_key(value))
+        """A place for each register that the region holds."""
         if not self._held:
-            self._read.clear()
-            self._written.clear()
-        for key in sorted(self._read | self._written):
+            return
+        steps = (step for block in self.blocks.values() for step in block.steps if step.body is not None)
+        keys = {self._register_key(value) for step in steps for value in step.flat if value.op in ("get", "set")}
+        for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
 
     def _follow_changes(self) -> None:
@@ -281,10 +274,7 @@ class RegionEmitter(HandlerEmitter):
     # -- blocks -----------------------------------------------------------------------------------------------
 
     def _emit_block(self, pc: int, block: Block) -> None:
-        self._block = block
-        self._dirty = set(self._changed.get(pc, ()))
-        self.terminated = True
-        self.place(f"at_{pc:x}")
+        self._begin(block, f"at_{pc:x}")
         if block.checked:
             out, go = self.label(), self.label()
             self._refill(out)
@@ -302,6 +292,12 @@ class RegionEmitter(HandlerEmitter):
         self.place(f"body_{pc:x}")
         self._emit_steps(block)
 
+    def _begin(self, block: Block, label: str) -> None:
+        self._block = block
+        self._dirty = set(self._changed.get(block.spec.pc, ()))
+        self.terminated = True
+        self.place(label)
+
     def _leave_for_better(self, pc: int) -> None:
         better, go = self.label(), self.label()
         flag = self.pointer(self.load64(CPU, self.record["translations"]), better_index(pc))
@@ -314,10 +310,7 @@ class RegionEmitter(HandlerEmitter):
         """The loop once more, without the checks that its entrance stands for."""
         self._loop = loop
         for block in loop.blocks:
-            self._block = block
-            self._dirty = set(self._changed[block.spec.pc])
-            self.terminated = True
-            self.place(loop.label(block.spec.pc))
+            self._begin(block, loop.label(block.spec.pc))
             self._charge(block)
             self._emit_steps(block)
         self._loop = None
@@ -358,7 +351,7 @@ class RegionEmitter(HandlerEmitter):
     def cover(self, pc: int) -> None:
         """Set the block's bit in the coverage map. It is set nearly always: no store then."""
         bit = coverage_hash(pc) & self.spec.coverage - 1
-        place = self.pointer(CPU, self.record["region_coverage"])
+        place = self.pointer(CPU, self.record["coverage"])
         map_ = self.temp(f"load i64, ptr {place}, align 8, !alias.scope !5, !noalias !6")
         place = self.pointer(map_, bit >> 3)
         old = self.temp(f"load i8, ptr {place}, !noalias !7")
@@ -483,14 +476,24 @@ class RegionEmitter(HandlerEmitter):
         self.place(good)
 
     def sum_of(self, terms: Terms) -> str:
-        """The sum of registers, where a block is entered."""
+        """The sum of terms, where a block is entered."""
         total = "0"
         for atom, factor in terms:
-            ((key, _),) = atom.parts
-            value = self.held_integer(key)
+            if atom.kind == "r":
+                value = self.held_integer(atom.parts[0][0])
+            else:
+                value = self.temp(f"{'sext' if atom.kind == 's' else 'zext'} i32 {self.half_sum_of(atom.parts)} to i64")
             if factor != 1:
                 value = self.temp(f"mul i64 {value}, {factor}")
             total = value if total == "0" else self.temp(f"add i64 {total}, {value}")
+        return total
+
+    def half_sum_of(self, parts: tuple[tuple[tuple[str, int], int], ...]) -> str:
+        """The 32-bit sum of registers."""
+        total = "0"
+        for key, factor in parts:
+            part = self.temp(f"mul i32 {self.temp(f'trunc i64 {self.held_integer(key)} to i32')}, {factor}")
+            total = self.temp(f"add i32 {total}, {part}")
         return total
 
     @property
