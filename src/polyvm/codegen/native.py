@@ -13,6 +13,9 @@ from polyvm.errors import EngineError
 def _initialise() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for accesses that the host may refuse
+    # Nobody needs to know what else is live at a patch point, and LLVM fails where that is a register without a DWARF number.
+    llvm.set_option("polyvm", "-enable-patchpoint-liveness=false")
 
 
 def host_cpu() -> str:
@@ -20,12 +23,16 @@ def host_cpu() -> str:
     return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
+# Not used: rare exits of regions save sixteen vector registers (`engine/exits.py`), and wide ones make some processors slower.
+_WITHOUT = "".join(f",-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "fp16", "bf16"))
+
+
 def _machine(level: int) -> llvm.TargetMachine:
     _initialise()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
         cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        features=llvm.get_host_cpu_features().flatten() + _WITHOUT,
         opt=level,
         reloc="pic",
         codemodel="small",
@@ -59,37 +66,37 @@ def compile_object(text: str, level: int = 2) -> bytes:
 
 
 _MUCH = 600_000  # bytes of LLVM text that its whole pipeline takes too long for
-# For code with many paths: LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's
-# registers are still stack slots.
 _QUICK = ("instruction_combine",)
+# LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's registers are still stack slots.
 _FIRST = ("sroa", "instruction_combine", "simplify_cfg")
-_FULL = (*_FIRST, "jump_threading", "reassociate", "sccp", "new_gvn", "dead_store_elimination", "aggressive_dce",
-         "simplify_cfg", "instruction_combine")  # fmt: skip
+# For code without loops that have a copy: the whole pipeline takes three times as long and finds little more.
+_STRAIGHT = ("sroa", "simplify_cfg", "instruction_combine", "sccp", "new_gvn", "aggressive_dce", "simplify_cfg",
+             "instruction_combine")  # fmt: skip
 
 
-def compile_region_object(text: str, *, full: bool) -> bytes:
-    """The object of a region; `full`: worth more time."""
+def compile_region_object(text: str, *, full: bool, loops: bool) -> bytes:
+    """The object of a region; `full`: worth more time, `loops`: worth the whole pipeline."""
     machine = _machine(2 if full else 1)
-    data: bytes = machine.emit_object(_optimised_region(text, machine, full=full))
+    data: bytes = machine.emit_object(_optimised_region(text, machine, full=full, loops=loops))
     return data
 
 
-def _optimised_region(text: str, machine: llvm.TargetMachine, *, full: bool) -> llvm.ModuleRef:
+def _optimised_region(text: str, machine: llvm.TargetMachine, *, full: bool, loops: bool) -> llvm.ModuleRef:
     module = _parse(text)
     if not full:
         _run_passes(module, machine, _QUICK)
-    elif len(text) > _MUCH:
-        _run_passes(module, machine, _FULL)
+    elif not loops or len(text) > _MUCH:
+        _run_passes(module, machine, _STRAIGHT)
     else:
         _run_passes(module, machine, _FIRST)
         _optimise(module, machine, 2)
     return module
 
 
-def region_views(text: str) -> tuple[str, str]:
+def region_views(text: str, *, loops: bool) -> tuple[str, str]:
     """Optimised LLVM text and assembly of a region that is worth time, for people to read."""
     machine = _machine(2)
-    module = _optimised_region(text, machine, full=True)
+    module = _optimised_region(text, machine, full=True, loops=loops)
     return str(module), machine.emit_assembly(module)
 
 

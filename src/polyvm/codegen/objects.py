@@ -15,6 +15,8 @@ from polyvm.errors import EngineError
 from polyvm.mem.host import MAP_FIXED, host_mmap, host_mprotect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polyvm.codegen.space import CodeSpace
 
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
@@ -22,15 +24,43 @@ _SHF_ALLOC, _SHF_EXECINSTR = 2, 4
 _R_X86_64_64, _R_X86_64_PC32, _R_X86_64_PLT32, _R_X86_64_PC64 = 1, 2, 4, 24
 _GOTPCREL = (9, 41, 42)  # GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 _PAGE = 4096
+MAPS = ".llvm_stackmaps"  # section: for whoever makes the patches; it is not loaded
+FAULTS = ".polyvm.faults"  # section: pairs of 32-bit distances, each from where it stands: an access, where to go on if it is refused
+
+
+def _sections(data: bytes) -> list[tuple[int, ...]]:
+    shoff = struct.unpack_from("<Q", data, 40)[0]
+    shentsize, shnum = struct.unpack_from("<HH", data, 58)
+    return [struct.unpack_from("<IIQQQQIIQQ", data, shoff + i * shentsize) for i in range(shnum)]
+
+
+def _named(data: bytes, sections: list[tuple[int, ...]], name: str) -> int:
+    """The index of a section; 0 if there is none of that name."""
+    strings = sections[struct.unpack_from("<H", data, 62)[0]][4]
+    return next((i for i, s in enumerate(sections) if data.startswith(name.encode() + b"\0", strings + s[0])), 0)
+
+
+def find_section(data: bytes, name: str) -> tuple[int, int]:
+    """Where in an object file a section is, and its size; (0, 0) if there is none of that name."""
+    sections = _sections(data)
+    index = _named(data, sections, name)
+    return (sections[index][4], sections[index][5]) if index else (0, 0)
 
 
 class LoadedObject:
     """Code in memory: `symbols` maps each defined name to its address, `start` and `end` bound the code."""
 
-    __slots__ = ("_space", "end", "size", "start", "symbols")
+    __slots__ = ("_given", "_patches", "_space", "end", "size", "start", "symbols")
 
-    def __init__(self, data: bytes, space: CodeSpace | None = None) -> None:
+    def __init__(
+        self, data: bytes, space: CodeSpace | None = None, patches: Callable[[int], list[tuple[int, bytes]]] | None = None,
+        given: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        """`patches` gets the address of the function "region" and says what is to be written where in its code; `given`: addresses
+        of what the object needs from outside."""
+        self._given = given or {}
         self._space = space
+        self._patches = patches
         self.symbols: dict[str, int] = {}
         self.start = self.end = self.size = 0
         try:
@@ -41,21 +71,20 @@ class LoadedObject:
     def _load(self, data: bytes) -> None:
         if data[:4] != b"\x7fELF" or struct.unpack_from("<H", data, 18)[0] != 62:
             raise EngineError("a compiled object is not an x86-64 ELF object")
-        shoff = struct.unpack_from("<Q", data, 40)[0]
-        shentsize, shnum = struct.unpack_from("<HH", data, 58)
-        sections = [struct.unpack_from("<IIQQQQIIQQ", data, shoff + i * shentsize) for i in range(shnum)]
+        sections = _sections(data)
         # Code first, then data on pages of its own, so that only code becomes executable.
         offsets: dict[int, int] = {}
+        faults, maps = _named(data, sections, FAULTS), _named(data, sections, MAPS)
         cursor = 0
         bounds = [0, 0]
         for group, executable in enumerate((True, False)):
             for index, section in enumerate(sections):
                 flags = section[2]
-                if flags & _SHF_ALLOC and bool(flags & _SHF_EXECINSTR) == executable:
+                if index and index != maps and flags & _SHF_ALLOC and bool(flags & _SHF_EXECINSTR) == executable:
                     align = max(1, section[8])
                     cursor = -(-cursor // align) * align
                     offsets[index] = cursor
-                    cursor += section[5]
+                    cursor += section[5] + (8 if index == faults else 0)
             cursor = -(-cursor // _PAGE) * _PAGE
             bounds[group] = cursor
         got: dict[int, int] = {}
@@ -79,6 +108,12 @@ class LoadedObject:
             struct.pack_into("<Q", image, offset, values[symbol])
         for section in relocations:
             self._relocate(data, section, image, base, offsets[section[7]], values, got)
+        if faults and self._space is not None:
+            at = offsets[faults]
+            self._fault_table(image, at, sections[faults][5] // 4, base + at - self._space.start)
+            self._space.expect_faults(base, base + bounds[0], base + at)
+        for address, code in self._patches(self.symbols["region"]) if self._patches is not None else ():
+            image[address - base : address - base + len(code)] = code
         from ctypes import memmove
 
         memmove(base, bytes(image), self.size)
@@ -87,6 +122,12 @@ class LoadedObject:
             host_mprotect(base, bounds[0], mmap.PROT_READ | mmap.PROT_EXEC)
         if self.size > bounds[0]:
             host_mprotect(base + bounds[0], self.size - bounds[0], mmap.PROT_READ)
+
+    @staticmethod
+    def _fault_table(image: bytearray, at: int, count: int, place: int) -> None:
+        """Turn distances into distances from the start of the code space; `place` is that of the table itself."""
+        distances = struct.unpack_from(f"<{count}i", image, at)
+        struct.pack_into(f"<{count + 2}I", image, at, *(place + 4 * i + d for i, d in enumerate(distances)), 0, 0)
 
     def _symbol_values(
         self, data: bytes, sections: list[tuple[int, ...]], offsets: dict[int, int], base: int
@@ -100,8 +141,11 @@ class LoadedObject:
                 "<IBBHQQ", data[section[4] : section[4] + section[5]]
             ):
                 address = base + offsets[index] + value if index in offsets else 0
-                values.append(address)
                 text = data[strings + name : data.index(0, strings + name)].decode()
+                if index == 0 and text in self._given:
+                    address = self._given[text]
+                    index = -1
+                values.append(address)
                 if text and index == 0:
                     raise EngineError(f"generated code needs {text}, which this host has to provide")
                 if text and info & 15 != 3:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import threading
 
 from polyvm.errors import EngineError
-from polyvm.mem.host import MAP_NORESERVE, host_mmap
+from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mprotect
 
 _SIZE = 1 << 28
 _PAGE = 4096
@@ -20,8 +21,12 @@ class CodeSpace:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         self.start = host_mmap(0, _SIZE, _NO_ACCESS, flags, -1, 0)
         self.end = self.start + _SIZE
+        # For each page of the range the address of a table, or 0: where the accesses on it that the host may refuse are, and where
+        # the code goes on then. Distances from `start`, pairs of 32 bits; a zero ends it.
+        self.faults = host_mmap(0, 8 * (_SIZE // _PAGE), mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         self._next = self.start
         self._lock = threading.Lock()
+        self._stubs: dict[str, int] = {}
 
     @property
     def used(self) -> int:
@@ -36,6 +41,27 @@ class CodeSpace:
                 raise EngineError(f"the {_SIZE >> 20} MiB for compiled code are used up")
             self._next += size
             return self._next - size
+
+    def place(self, data: bytes) -> int:
+        """The address of a copy of `data` that native code may read and write."""
+        at = self.take(len(data))
+        host_mmap(at, len(data), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        ctypes.memmove(at, data, len(data))
+        return at
+
+    def stub(self, name: str, code: bytes) -> int:
+        """The address of a piece of machine code, placed at the first call."""
+        if name not in self._stubs:
+            at = self.place(code)
+            host_mprotect(at, len(code), mmap.PROT_READ | mmap.PROT_EXEC)
+            self._stubs[name] = at
+        return self._stubs[name]
+
+    def expect_faults(self, start: int, end: int, table: int) -> None:
+        """Code in [start, end), whole pages, has its `table` of refused accesses at that address."""
+        first, last = (start - self.start) // _PAGE, (end - self.start) // _PAGE
+        entries = (ctypes.c_uint64 * (last - first)).from_address(self.faults + 8 * first)
+        entries[:] = [table] * (last - first)
 
 
 _space: list[CodeSpace] = []

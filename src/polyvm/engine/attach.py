@@ -3,8 +3,10 @@
     scan        bring every block's heat up to date and list the hottest
     refill      called by a region that runs out of budget: book what was executed, look at requests, grant more; 0: leave
     known       the block at an address, if it is decoded; else 0
+    verify      whether the guest code that a region was made from is still there
     attach      let the region that the translation table has for a block, if any, stand for it; 1 if there was one
     install     the same for the block at an address, where it is decoded
+    restore     fill in the CPU record at a rare exit of a region
 
 A region is only attached where the guest's memory still holds the code that it was made from.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvm.engine.exits import restore
 from polyvm.engine.layout import (
     BLOCK_COUNT,
     BLOCK_ENTRY,
@@ -63,6 +66,7 @@ class Attach:
         r.function("verify", 2, self.verify)
         r.function("attach", 2, self.attach)
         r.function("install", 2, self.install)
+        r.function("restore", 2, lambda saved, note: restore(r, saved, note))
 
     def scan(self, cpu: Value, out: Value, most: Value, threshold: Value) -> None:
         """Heat halves from look to look. Address and heat of blocks that reach `threshold` go to `out`, `most` at most; how
@@ -135,6 +139,9 @@ class Attach:
             with b.if_((b.hload(place, I8) & EXEC).eq(0)):
                 b.ret(b.const(I64, 0))
             with b.if_((b.hload(place, I8) & CODE).eq(0)):
+                with b.if_(r.needs_guard(cpu, b.hload(place, I8))):
+                    r.put(cpu, "unmarked", address)
+                    b.ret(b.const(I64, 0))
                 b.hamo("or", place, b.const(I8, CODE))
                 b.hamo("and", place, b.const(I8, ~FAST_W))
             at = b.local(b.const(I64, 0))

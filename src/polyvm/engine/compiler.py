@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import socket
 
     from polyvm.engine.region import RegionSpec
+    from polyvm.engine.worker import Answer
 
 _HIGH = 900  # descriptors from here on are polyvm's own
 _STARTS = 3  # a process that keeps dying is not started again
@@ -105,9 +106,9 @@ class Compiler:
         self._sent[self._number] = perf_counter()
         return self._number
 
-    def receive(self, timeout: float) -> list[tuple[int, bytes | str, float]]:
-        """Answers that are there, or come within `timeout` seconds: number, object or reason, seconds it took."""
-        found: list[tuple[int, bytes | str, float]] = []
+    def receive(self, timeout: float) -> list[tuple[int, Answer | str, float]]:
+        """Answers that are there, or come within `timeout` seconds: number, what `compile_region` returns or a reason, seconds it took."""
+        found: list[tuple[int, Answer | str, float]] = []
         if self._socket is None:
             return found
         import select

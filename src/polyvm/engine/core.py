@@ -72,7 +72,7 @@ class JitSource:
             if self.jit is None:
                 from polyvm.engine.jit import Jit
 
-                self.jit = Jit(core.isa_name, self, core.identity)
+                self.jit = Jit(core.isa_name, self, core.identity, core.restore)
                 if os.environ.get("POLYVM_PERF"):
                     core.name_handlers()
             return self.jit
@@ -154,8 +154,9 @@ class Core:
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
-        # that it has not come to, slices until it looks again and until it comes again, whether much is interpreted.
-        self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = 0
+        # that it has not come to, slices until it looks again, until it comes again, until it weighs, instructions when it last did,
+        # whether much is interpreted.
+        self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = self.jit_weigh = self.jit_weighed = 0
         self.jit_hot: list[tuple[int, int]] = []
         self.jit_busy = True
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
@@ -181,6 +182,7 @@ class Core:
         self._set("mem", arena.base)
         self._set("attr", arena.attributes)
         self._set("epoch_ptr", arena.epoch)
+        self._set("guarded", int(arena.guarded))
         self.flush()
         self._set("flushes", 0)
 
@@ -243,12 +245,24 @@ class Core:
             if code == exits.TICK:
                 self._tick()
                 continue
+            if code == exits.PROTECT:
+                self._protect()
+                continue
             if code != exits.EVAL:
                 return code
             code = self._evaluate()
             if code != exits.NONE:
                 counts[code] = counts.get(code, 0) + 1
                 return code
+
+    def _protect(self) -> None:
+        """Do on the host what decoding code from a writable page, or a store to such a page, needs."""
+        address = self._fields["arg0"].value
+        if self._get("arg1") == exits.EXECUTE:
+            self.arena.mark_code(address)
+            self.install(self._pc.value)
+        else:
+            self.arena.unmark_code(address, self._get("arg2"))
 
     def _evaluate(self) -> int:
         """Let the evaluator do the instruction at the pc; exits.NONE, or the exit that it ends in."""
@@ -306,13 +320,24 @@ class Core:
         """Names all that shapes the generated code: sources, host CPU, versions."""
         return self._native.identity
 
+    @property
+    def restore(self) -> int:
+        """Host address of the function that fills in the CPU record at a rare exit of a region."""
+        return self._native.object.symbols["restore"]
+
     def known(self, pc: int) -> int:
         """Host address of the decoded block at `pc`, or 0."""
         return self._native.known(self._cpu, pc)
 
     def install(self, pc: int) -> bool:
         """Attach what the translation table has for `pc` to the block there, if it is decoded."""
-        return bool(self._native.install(self._cpu, pc))
+        while not self._native.install(self._cpu, pc):
+            page = self._get("unmarked")
+            if not page:
+                return False
+            self._set("unmarked", 0)
+            self.arena.mark_code(page)
+        return True
 
     def hot(self, threshold: int, most: int) -> list[tuple[int, int]]:
         """Blocks in which at least `threshold` instructions were interpreted lately: heat and address, hottest last."""
@@ -413,7 +438,7 @@ class Core:
     def host_fault_record(self) -> tuple[int, ...]:
         """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of
         the code, where to send the thread, and the addresses of the stack pointer to restore and of the word that
-        takes the faulting host address. The CPU record is in the first register of preserve_nonecc (r12) there; in compiled
+        takes the faulting host address and, after it, the signal. The CPU record is in the first register of preserve_nonecc (r12) there; in compiled
         regions it is not: their start and end, where to send the thread, and the record's address follow."""
         native, record = self._native.object, self._record
         return (
@@ -426,6 +451,7 @@ class Core:
             code_space().end,
             native.symbols["region_fault"],
             self._cpu,
+            code_space().faults,
         )
 
     # -- hooks ------------------------------------------------------------------------------------------------

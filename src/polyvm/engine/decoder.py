@@ -83,11 +83,14 @@ class DecoderBuilder:
         flags = b.hload(attr + b.select(inside, address >> PAGE_BITS, 0), I8)
         return inside & (flags & EXEC).ne(0)
 
-    def _mark(self, address: Value, attr: Value) -> None:
+    def _mark(self, cpu: Value, address: Value, attr: Value) -> None:
         """From here on a store to this page takes the slow path."""
-        b = self.runtime.b
+        r, b = self.runtime, self.runtime.b
         place = attr + (address >> PAGE_BITS)
         with b.if_((b.hload(place, I8) & CODE).eq(0)):
+            with b.if_(r.needs_guard(cpu, b.hload(place, I8))):
+                r.ask_to_mark(cpu, address)
+                b.ret(b.const(I64, 0))
             b.hamo("or", place, b.const(I8, CODE))
             b.hamo("and", place, b.const(I8, ~FAST_W))
 
@@ -115,7 +118,7 @@ class DecoderBuilder:
         n = b.local(b.const(I64, 0))
         ended = b.local(b.const(I64, 0))
         self._fusion = FusionFollower(b)
-        self._mark(pc, attr)
+        self._mark(cpu, pc, attr)
         with b.if_(r.get(cpu, "coverage").ne(0)):
             self._pseudo(slot, "p_cover", b.const(I8, 0))
         self._hooks(cpu, pc, slot, b.const(I8, 0), "block_hooks", "block_hook_count", 2)
@@ -129,7 +132,7 @@ class DecoderBuilder:
                 second = at + 2
                 with b.if_((second & (PAGE - 1)).eq(0)):
                     with b.if_(self._executable(second, attr)):
-                        self._mark(second, attr)
+                        self._mark(cpu, second, attr)
                     with b.else_():
                         with b.if_(n.get().eq(0)):
                             self._fetch_fault(cpu, second)

@@ -59,11 +59,12 @@ def _region(kind: str, isa: Isa, code: bytes, address: int, start: int | None) -
     if spec is None:
         raise UsageError(f"there is no instruction at {begin:#x}")
     if kind == "region-llvm":
-        return translate(isa, spec)
+        return translate(isa, spec).text
     if kind != "region":
         from polyvm.codegen.native import region_views
 
-        return region_views(translate(isa, spec))[kind == "region-asm"]
+        translated = translate(isa, spec)
+        return region_views(translated.text, loops=translated.loops)[kind == "region-asm"]
     lines: list[str] = []
     for block in sorted(spec.blocks):
         lines.append(f"block {block.pc:#x}, {block.n} instructions")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import struct
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -20,8 +21,10 @@ from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
+from polyvm.engine.exits import patches, taken_often, trampoline
+from polyvm.engine.grow import Counted, Header
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
-from polyvm.engine.region import FULL, QUICK, Compiled, RegionSpec
+from polyvm.engine.region import COUNTERS, FULL, QUICK, Compiled, RegionSpec
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
@@ -36,10 +39,13 @@ _SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in 
 _PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_TICK, _SAMPLING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
+_TICK, _WEIGHING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
 _MOST_BLOCKS, _MOST_INSTRUCTIONS = 32, 200
 _WELL_BLOCKS, _WELL_INSTRUCTIONS = 64, 500  # the same where there is time
-_SURE = 3  # ticks that find the guest in the same place, until it is made well
+_WORTH = 200  # code of the quick kind is made well if it executes one in so many instructions
+_LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
+_OFTEN = 4  # a block is an entry if it is entered as often as the head, but for this factor
+_SEVERAL = 256  # times that a rare exit may be taken
 _MOST_ENTRIES = 6  # of a region that was made well
 _RENEWALS = 3  # of the code at one address: a guest that keeps changing it is interpreted
 
@@ -54,12 +60,18 @@ class Counters:
 
 
 class Installed:
-    """A region in memory. `records` holds what the translation table points to; `keep` what they do."""
+    """A region in memory. `records` holds what the translation table points to; `keep` what they do; `counters` is the address of
+    what code of the quick kind counts, `heat` a moving average of the instructions that it executes."""
 
-    __slots__ = ("compiled", "keep", "level", "records")
+    __slots__ = ("before", "compiled", "counters", "heat", "keep", "level", "notes", "records")
 
-    def __init__(self, compiled: Compiled) -> None:
-        loaded = LoadedObject(compiled.data, code_space())
+    def __init__(self, compiled: Compiled, restore: int) -> None:
+        space = code_space()
+        self.counters = space.place(bytes(8 * COUNTERS * len(compiled.ways))) if compiled.level == QUICK else 0
+        self.notes = space.place(compiled.notes) if compiled.notes else 0
+        loaded = LoadedObject(compiled.data, space, lambda function: patches(
+            compiled.notes, function, self.notes, space.stub(f"exit {restore}", trampoline(restore, space.start)), space.start
+        ), {"counters": self.counters})  # fmt: skip
         self.compiled = compiled
         self.level = compiled.level
         buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
@@ -70,17 +82,33 @@ class Installed:
         for i in range(len(compiled.entries)):
             self.records[3 * i : 3 * i + 3] = [loaded.symbols["region"], i, ctypes.addressof(parts)]
         self.keep = (loaded, buffers, parts)
+        self.heat = 0
+        self.before: tuple[int, ...] = (0,) * len(compiled.ways)
+
+    def counted(self) -> tuple[int, ...]:
+        """All counters, COUNTERS for each block."""
+        number = COUNTERS * len(self.compiled.ways)
+        return struct.unpack(f"<{number}Q", ctypes.string_at(self.counters, 8 * number))
+
+    def weigh(self) -> int:
+        """Bring `heat` up to date; the instructions executed since the last time."""
+        now = self.counted()[::COUNTERS]
+        executed = sum((a - b) * way[0] for a, b, way in zip(now, self.before, self.compiled.ways, strict=True))
+        self.before = now
+        self.heat = self.heat // 2 + executed
+        return executed
 
 
 class Jit:
     """One for all cores that share guest memory; `source` says how it is to compile."""
 
-    def __init__(self, isa_name: str, source: JitSource, identity: str) -> None:
+    def __init__(self, isa_name: str, source: JitSource, identity: str, restore: int) -> None:
         self.isa_name = isa_name
         self.mode = source.mode
         self.threshold = source.threshold
         self.forced = source.threshold == 0
         self.identity = identity
+        self._restore = restore
         self.counters = Counters()
         self._lock = threading.Lock()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
@@ -92,8 +120,10 @@ class Jit:
         self._on_disk: set[str] | None = None  # names of entries when this run first looked
         self._pages: set[int] = set()  # pages of code that the disk was asked about
         self._loaded: set[str] = set()
-        self._samples: dict[int, int] = {}  # where ticks have found the guest in code of the quick kind
+        self._quick: dict[int, tuple[Installed, int]] = {}  # where each block of the quick kind is counted
         self._improved: set[int] = set()
+        self._warm: set[int] = set()  # where rare exits turned out to go often
+        self._remade: dict[int, int] = {}
         self._generation = 0
         self._installed: list[int] = []
         self._compiler = Compiler()
@@ -108,7 +138,8 @@ class Jit:
         core.jit_seen = core.get_field("executed")
         core.jit_installed = 0
         core.jit_hot = []
-        core.jit_rest = 0
+        core.jit_rest = core.jit_weigh = 0
+        core.jit_weighed = core.jit_seen
 
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
@@ -117,7 +148,8 @@ class Jit:
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
-            for known in (self._settled, self._renewed, self._pages, self._loaded, self._samples, self._improved):
+            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._improved, self._warm,
+                          self._remade):  # fmt: skip
                 known.clear()
             self._installed.clear()
 
@@ -158,13 +190,17 @@ class Jit:
         core.jit_rest -= core.jit_ticks
         if core.jit_rest <= 0:
             self._rank(core)
-        if self.mode == "auto":
-            self._sample(core)
         self._request(core)
+        if self.mode == "auto":
+            core.jit_weigh -= core.jit_ticks
+            if core.jit_weigh <= 0 and not self._asked:
+                self._weigh(core)
+        if core.get_field("hot_exit"):
+            self._remake(core)
         if self._asked or core.jit_hot or core.jit_busy:
             core.jit_ticks = _TICK
         else:
-            core.jit_ticks = min(core.jit_rest, _SAMPLING_TICK if self._samples else _CALM_TICK)
+            core.jit_ticks = max(_TICK, min(core.jit_rest, core.jit_weigh, _CALM_TICK))
         return core.jit_ticks
 
     def _rank(self, core: Core) -> None:
@@ -179,13 +215,28 @@ class Jit:
         core.jit_busy = interpreted * 8 > executed
         core.jit_rest = max(_TICK if core.jit_busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
-    def _sample(self, core: Core) -> None:
-        """Note where `core` is, if that is code of the quick kind."""
-        pc = core.pc
-        region = self.regions.get(pc)
-        if region is not None and region.level == QUICK and pc not in self._improved and core.get_field("left_at") != pc:
-            self._samples[pc] = self._samples.get(pc, 0) + 1
-        core.set_field("left_at", 0)
+    def _weigh(self, core: Core) -> None:
+        """Find out which code of the quick kind executes most, and have it made well."""
+        began = perf_counter()
+        regions = {id(region): region for region, _ in self._quick.values()}.values()
+        executed = sum(region.weigh() for region in regions)
+        share = max(max(core.get_field("executed") - core.jit_weighed, executed) // _WORTH, int(self.threshold * _LEAST))
+        core.jit_weighed = core.get_field("executed")
+        hot = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)
+        while hot and not self._asked:
+            self._improve(core, hot.pop())
+        took = perf_counter() - began
+        core.jit_weigh = max(_WEIGHING_TICK if self._asked else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+
+    def _profile(self, pc: int) -> Counted | None:
+        """What was counted of the block at `pc`."""
+        found = self._quick.get(pc)
+        if found is None:
+            return None
+        region, i = found
+        counts = ctypes.string_at(region.counters + 8 * COUNTERS * i, 8 * COUNTERS)
+        _, taken, fall, _ = region.compiled.ways[i]
+        return Counted(*struct.unpack("<3Q", counts), taken, fall)
 
     def _request(self, core: Core) -> None:
         looked_up = 0
@@ -209,11 +260,6 @@ class Jit:
                 break
             hot.pop()
             self._ask(core, pc)
-        if self._samples and not self._asked:
-            pc, count = max(self._samples.items(), key=lambda item: item[1])
-            if count >= _SURE:
-                del self._samples[pc]
-                self._improve(core, pc)
 
     def _changed(self, core: Core, pc: int) -> bool:
         """True if the code at `pc`, which is interpreted though there is a region for it, is not what that was made from."""
@@ -227,7 +273,7 @@ class Jit:
 
     def _name(self, spec: RegionSpec) -> str:
         head = spec.blocks[0]
-        return cache.key("region", self.identity, self.mode, str(spec.coverage), str(spec.level), str(head.pc), head.code)
+        return cache.key("region", self.identity, self.mode, str(spec.coverage), str(spec.guarded), str(spec.level), str(head.pc), head.code)
 
     def _index(self, core: Core, page: int) -> str | None:
         """The name of the list of regions that can be entered in a page, as it is now."""
@@ -235,7 +281,7 @@ class Jit:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return cache.key("index", self.identity, self.mode, str(core.covered), str(page), code)
+        return cache.key("index", self.identity, self.mode, str(core.covered), str(core.arena.guarded), str(page), code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""
@@ -275,24 +321,61 @@ class Jit:
             self._settled.update(spec.entries)
             self._send(core, spec)
 
-    def _improve(self, core: Core, pc: int) -> None:
-        """Make the code around `pc` well; where it is in a region that was made well, so that it can be entered there, too."""
-        self._improved.add(pc)
-        around = {id(region): region for region in self.regions.values() if region.level == FULL and pc in region.compiled.inside}
+    def _entered(self, core: Core, pc: int) -> int:
+        """How often well made code would be entered at the block at `pc`: from elsewhere, and where quick code looks for better."""
+        block, counted = core.known(pc), self._quick.get(pc)
+        times = Header(block).count if block else 0
+        if counted is not None and counted[0].compiled.ways[counted[1]][3]:
+            times += counted[0].before[counted[1]]
+        return times
+
+    def _improve(self, core: Core, region: Installed) -> None:
+        """Make the code around the block of `region` well where it is entered most; where that is in a region that was made well,
+        so that it can be entered there, too."""
+        rated = sorted((self._entered(core, pc), pc) for pc in region.compiled.inside if pc not in self._improved)
+        if not rated or not rated[-1][0]:
+            return
+        most, pc = rated[-1]
+        around = {id(other): other for other in self.regions.values() if other.level == FULL and pc in other.compiled.inside}
         heads = [pc]
-        for region in around.values():
-            if len(region.compiled.entries) < _MOST_ENTRIES:
-                heads = [*region.compiled.entries, pc]
+        for other in around.values():
+            if len(other.compiled.entries) < _MOST_ENTRIES:
+                heads = [*other.compiled.entries, pc]
                 break
         spec = self._grow(core, heads, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
-        if spec is not None:
-            self._send(core, spec)
+        self._improved.add(pc)
+        if spec is None:
+            return
+        # Other blocks of it that are entered about as often are entries at once.
+        others = sorted(((self._entered(core, b.pc), b.pc) for b in spec.blocks if b.pc not in spec.entries), reverse=True)
+        more = [other for times, other in others if times * _OFTEN > most][: max(0, _MOST_ENTRIES - len(spec.entries))]
+        self._improved.update(more)
+        self._send(core, spec._replace(entries=[*spec.entries, *more]))
+
+    def _remake(self, core: Core) -> None:
+        """A rare exit of a well made region is not rare: make the region anew, so that it goes on there."""
+        note = core.get_field("hot_exit")
+        core.set_field("hot_exit", 0)
+        region = next((r for r in self.regions.values() if r.notes <= note < r.notes + len(r.compiled.notes)), None)
+        if region is None:
+            return
+        head = region.compiled.entries[0]
+        new = set(taken_often(ctypes.string_at(region.notes, len(region.compiled.notes)), _SEVERAL)) - self._warm
+        self._warm |= new
+        if any(spec.head == head for _, spec, _ in self._asked.values()):
+            return
+        self._remade[head] = self._remade.get(head, 0) + 1
+        if new and self._remade[head] <= _RENEWALS:
+            spec = self._grow(core, region.compiled.entries, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+            if spec is not None:
+                self._send(core, spec)
 
     def _grow(self, core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int) -> RegionSpec | None:
         from polyvm.engine.grow import grow
 
         try:
-            spec = grow(core, heads, level, most_blocks, most_instructions, self._settled if level == QUICK else ())
+            without = self._settled if level == QUICK else ()
+            spec = grow(core, heads, level, most_blocks, most_instructions, without, self._profile, self._warm)
         except MemoryFault:
             self._settled.add(heads[0])
             return None
@@ -321,7 +404,7 @@ class Jit:
                     os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
                 continue
             inside = [block.pc for block in spec.blocks]
-            compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), answer)
+            compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), *answer, sorted(self._warm))
             name = self._name(spec)
             if cache.store(name, compiled.pack()):
                 for index in indices:
@@ -335,7 +418,7 @@ class Jit:
 
     def _install(self, compiled: Compiled) -> bool:
         try:
-            region = Installed(compiled)
+            region = Installed(compiled, self._restore)
         except (EngineError, KeyError):
             return False
         used = False
@@ -354,6 +437,9 @@ class Jit:
                     ctypes.c_uint8.from_address(self._address + better_index(pc)).value = 1
         if not used:
             return False
+        self._warm.update(compiled.warm)
+        if compiled.level == QUICK:
+            self._quick.update((pc, (region, i)) for i, pc in enumerate(compiled.inside))
         if self._mapped:
             code = region.keep[0]
             perfmap.add(code.start, code.end, f"guest_{compiled.entries[0]:x}_{compiled.level}")

@@ -67,6 +67,8 @@ FIELDS = (
     "stop",
     # guest memory
     "mem", "attr", "epoch_ptr", "epoch",
+    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0
+    "guarded", "unmarked",
     # decoded code
     "arena", "arena_start", "arena_end", "buckets", "link_to", "link_sink",
     # statistics
@@ -81,6 +83,8 @@ FIELDS = (
     # interpreted; functions that regions call
     "translations", "left_at", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
+    # rare exits of regions: the budget, the note of one that was taken often
+    "left", "hot_exit",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
 )  # fmt: skip

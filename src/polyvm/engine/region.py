@@ -6,26 +6,35 @@ import marshal
 from typing import Any, NamedTuple
 
 QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
+TAKEN, FALL = 1, 2  # ways out of a block
+
+
+COUNTERS = 3  # of a block: entered, left by its jump, where its indirect jump went last; 8 bytes each
 
 
 class RegionBlock(NamedTuple):
-    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none)."""
+    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none), `cold` which
+    of TAKEN and FALL are rare, `taken` how often its conditional jump was taken (-1: not known)."""
 
     pc: int
     end: int
     n: int
     entries: int
     seen: int
+    cold: int
+    taken: int
     code: bytes
 
 
 class RegionSpec(NamedTuple):
     """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
-    `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0."""
+    `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0. `guarded`: the host refuses the
+    accesses to memory that the page attributes forbid."""
 
     isa: str
     level: int
     coverage: int
+    guarded: bool
     entries: list[int]
     blocks: list[RegionBlock]
 
@@ -52,17 +61,20 @@ class RegionSpec(NamedTuple):
 
     def pack(self) -> bytes:
         """As bytes, for the compiler's process."""
-        return marshal.dumps((self.isa, self.level, self.coverage, self.entries, [tuple(block) for block in self.blocks]))
+        return marshal.dumps((*self[:-1], [tuple(block) for block in self.blocks]))
 
     @classmethod
     def unpack(cls, data: bytes) -> RegionSpec:
         """From `pack`."""
-        isa, level, coverage, entries, blocks = marshal.loads(data)
-        return cls(isa, level, coverage, entries, [RegionBlock(*block) for block in blocks])
+        *fields, blocks = marshal.loads(data)
+        return cls(*fields, [RegionBlock(*block) for block in blocks])
 
 
 class Compiled(NamedTuple):
-    """A compiled region: its object file and the guest code that it stands for. `inside`: the addresses of all its blocks."""
+    """A compiled region: its object file and the guest code that it stands for. `inside`: the addresses of all its blocks. `notes`:
+    of its rare exits (`exits.py`). `ways`: for each block inside its length in instructions, where its jump goes and where it goes
+    on otherwise (0: elsewhere), and 1 if it closes a cycle; code of the quick kind counts at them, and has COUNTERS for each. `warm`:
+    where rare exits of it, made before, turned out to lead often."""
 
     entries: list[int]
     inside: list[int]
@@ -70,6 +82,9 @@ class Compiled(NamedTuple):
     instructions: int
     parts: list[tuple[int, bytes]]
     data: bytes
+    notes: bytes
+    ways: list[tuple[int, int, int, int]]
+    warm: list[int]
 
     def pack(self) -> bytes:
         """As bytes, for the disk cache."""

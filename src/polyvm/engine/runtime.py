@@ -316,7 +316,22 @@ class Runtime:
             b.hstore(made, b.hload(bucket, I64), BLOCK_NEXT)
             b.hstore(bucket, made)
             b.call("attach", I64, cpu, made)
+            unmarked = self.get(cpu, "unmarked")
+            with b.if_(unmarked.ne(0)):
+                self.ask_to_mark(cpu, unmarked)
+                b.ret(b.const(I64, 0))
         b.ret(made)
+
+    def needs_guard(self, cpu: Value, attribute: Value) -> Value:
+        """i1: before code is decoded from such a page, the host has to refuse stores to it."""
+        return (attribute & WRITE).ne(0) & self.get(cpu, "guarded").ne(0)
+
+    def ask_to_mark(self, cpu: Value, address: Value) -> None:
+        """Prepare to leave: code is to be decoded from the page of `address`."""
+        self.put(cpu, "unmarked", 0)
+        self.put(cpu, "code", exits.PROTECT)
+        self.put(cpu, "arg0", address)
+        self.put(cpu, "arg1", exits.EXECUTE)
 
     def flush(self, cpu: Value) -> None:
         b = self.b
@@ -383,6 +398,9 @@ class Runtime:
                 self.put(cpu, "code", exits.WATCH)
                 b.ret(b.const(I64, 1))
             with b.if_((access & exits.WRITE).ne(0) & (flags & CODE).ne(0)):
+                with b.if_(self.get(cpu, "guarded").ne(0)):
+                    self.put(cpu, "code", exits.PROTECT)
+                    b.ret(b.const(I64, 1))
                 b.hamo("and", place, b.const(I8, ~CODE))
                 with b.if_((flags & WATCH_W).eq(0)):
                     b.hamo("or", place, b.const(I8, FAST_W))

@@ -35,7 +35,7 @@ def survey(isa: Isa, read: Callable[[int, int], bytes], start: int) -> RegionSpe
             waiting.append(block.spec.end)
         if last is not None and last.op != "indirect" and not block.is_call:
             waiting.append(last.args[0 if last.op == "jump" else 1].bits)
-    return RegionSpec(isa.name, FULL, 0, [start], list(found.values())) if found else None
+    return RegionSpec(isa.name, FULL, 0, True, [start], list(found.values())) if found else None
 
 
 def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None:
@@ -49,7 +49,7 @@ def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None
             break
         raw = raw[: decoded.length]
         code, n = code + raw, n + 1
-        alone = stage_block(isa, RegionBlock(at, at + len(raw), 1, 0, 0, raw))
+        alone = stage_block(isa, RegionBlock(at, at + len(raw), 1, 0, 0, 0, -1, raw))
         if alone.last is not None or alone.steps[-1].body is None:
             break
-    return stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, code)) if n else None
+    return stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, 0, -1, code)) if n else None

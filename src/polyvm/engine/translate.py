@@ -8,23 +8,23 @@ region writes back what it has changed and lets the interpreter go on at that ve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.llvm_module import ModuleText
+from polyvm.codegen.objects import FAULTS
 from polyvm.engine.blocks import stage_block
+from polyvm.engine.exits import PATCH_SIZE, Exit
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
 from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
 from polyvm.engine.loops import Entrance, find_loops
-from polyvm.engine.region import FULL
+from polyvm.engine.region import COUNTERS, FALL, FULL, TAKEN
 from polyvm.errors import EngineError
 from polyvm.ir.ops import ENV
 from polyvm.ir.types import F64, I64
-from polyvm.mem import PAGE_BITS, SIZE_BITS
+from polyvm.mem import GUARD, PAGE_BITS, SIZE_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from polyvm.engine.blocks import Block, Step
     from polyvm.engine.induction import Span, Terms
     from polyvm.engine.loops import Loop
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 ENTRY = "region"
+Held = list[tuple[tuple[str, int], str]]  # guest registers and the LLVM values that they have
 # The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
 _SCOPES = (
     ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
@@ -41,6 +42,13 @@ _SCOPES = (
 )  # fmt: skip
 _JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
 _ACCESS = {FAST["r"]: "r", FAST["w"]: "w", FAST["rw"]: "rw"}
+# By bits, the host's instructions for accesses.
+_MOVES = {
+    8: {"zext": "movzbl $1, ${0:k}", "sext": "movsbq $1, $0", "store": "movb"},
+    16: {"zext": "movzwl $1, ${0:k}", "sext": "movswq $1, $0", "store": "movw"},
+    32: {"zext": "movl $1, ${0:k}", "sext": "movslq $1, $0", "store": "movl"},
+    64: {"store": "movq"},
+}
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
@@ -59,7 +67,10 @@ class RegionEmitter(HandlerEmitter):
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
-        self._stubs: list[tuple[str, Step, int, frozenset[tuple[str, int]]]] = []
+        self._stubs: list[tuple[str, Step, int, Held]] = []
+        self.exits: list[Exit] = []
+        self.ways: list[tuple[int, int, int, int]] = []
+        self._held_now: Held | None = None  # registers that differ from the CPU record's where the instruction begins
         self._weights = 0
         # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
         # them in LLVM values throughout, and writes back what it has changed where it leaves.
@@ -67,9 +78,16 @@ class RegionEmitter(HandlerEmitter):
         self._known: dict[tuple[str, int], str] = {}
         self._changed: dict[int, set[tuple[str, int]]] = {}  # registers that may have been written where a block is entered
         self._dirty: set[tuple[str, int]] = set()  # and here
+        self._numbers = {block.pc: i for i, block in enumerate(spec.blocks)}
         self.loops: dict[int, Loop] = {}
         self._loop: Loop | None = None  # while its blocks are written without the checks that its entrance stands for
         self._covered: set[int] = set()  # accesses without a check
+        # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants; loaded
+        # values as other types, which spares conversions.
+        self._inside: set[str] = set()
+        self._sums: dict[str, tuple[str, int]] = {}
+        self._doubles: dict[int, str] = {}
+        self._extended: dict[int, tuple[str, str]] = {}
         self._depth = 0
 
     # -- the whole --------------------------------------------------------------------------------------------
@@ -117,6 +135,7 @@ class RegionEmitter(HandlerEmitter):
         for entry in self.spec.entries:
             if entry not in state:
                 self._close_cycles(entry, state)
+        self.ways = [self._ways_of(block) for block in self.blocks.values()]
         self.blocks = {pc: block for pc, block in self.blocks.items() if pc in state}
 
     def _close_cycles(self, entry: int, state: dict[int, int]) -> None:
@@ -135,6 +154,14 @@ class RegionEmitter(HandlerEmitter):
                 stack.append((target, 0))
             elif state[target] == 1:
                 self.blocks[target].checked = True
+
+    def _ways_of(self, block: Block) -> tuple[int, int, int, int]:
+        last, end, n, checked = block.last, block.spec.end, block.spec.n, int(block.checked)
+        if block.steps[-1].body is None:
+            return n, 0, 0, checked
+        if last is None or last.op == "branch":
+            return n, last.args[1].bits if last is not None else 0, end, checked
+        return n, last.args[0].bits if last.op == "jump" else 0, 0, checked
 
     def _registers(self) -> None:
         """A place for each register that the region holds."""
@@ -231,13 +258,19 @@ class RegionEmitter(HandlerEmitter):
     def _leave_block(self) -> None:
         """The ways out: back to the interpreter for one instruction, and on in the block at `exit_pc`."""
         self.terminated = True
-        for label, step, n, dirty in self._stubs:
+        for label, step, n, held in self._stubs:
             self.place(label)
+            if self._held:
+                self._patch_point(step.pc, n - step.index, held)
+                self.jump_to("resume")
+                continue
             left = self.temp("load i64, ptr %budget")
             self.line(f"store i64 {self.temp(f'add i64 {left}, {n - step.index}')}, ptr %budget")
-            self._write_back(dirty)
             self.line(f"store i64 {step.pc}, ptr %exit_pc")
             self.jump_to("again")
+        for name in ("resume", "lookup") if self._held else ():
+            self.place(name)
+            self.tail(f"@{name}", self.arguments(SLOT, BLOCK, self.load64(CPU, self.record["left"])))
         self.place("again")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
         self.tail("@resume", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
@@ -257,11 +290,25 @@ class RegionEmitter(HandlerEmitter):
         self.place("on")
         self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
 
-    def _write_back(self, dirty: Iterable[tuple[str, int]]) -> None:
-        for key in sorted(dirty):
+    def _write_back(self, held: Held) -> None:
+        for key, name in held:
             type_ = self.llvm_type(self._held_type(key))
-            held = self.temp(f"load {type_}, ptr {self._places[key]}")
-            self.line(f"store {type_} {held}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            self.line(f"store {type_} {name}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+
+    def _holdings(self) -> Held:
+        """The registers that differ from what the CPU record has, here."""
+        return [(key, self._value_of(key)) for key in sorted(self._dirty)]
+
+    def _patch_point(self, pc: int, back: int, held: Held) -> None:
+        """Leave it to the patch point's note how the CPU record is to be filled in."""
+        name = "llvm.experimental.patchpoint.void"
+        self.module.declare(name, f"declare void @{name}(i64, i32, ptr, i32, ...)")
+        values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}"]
+        values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held]
+        self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, ptr null, "
+                  f"i32 0, {', '.join(values)})")  # fmt: skip
+        places = [self.record.layout[file] for (file, _), _ in held]
+        self.exits.append(Exit(pc, back, [p.offset + p.stride * index for p, ((_, index), _) in zip(places, held, strict=True)]))
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Functions of the interpreter are in another object: through the CPU record."""
@@ -282,7 +329,8 @@ class RegionEmitter(HandlerEmitter):
             self.place(out)
             if self._held:
                 self.line(f"store i64 {pc}, ptr {self.field('left_at')}, align 8")
-            self._leave_to(str(pc))
+            self._leave_to(str(pc), cold=True)
+            self._known.clear()
             self.place(go)
             if not self._held:
                 self._leave_for_better(pc)
@@ -290,11 +338,24 @@ class RegionEmitter(HandlerEmitter):
             Entrance(self, self.loops[pc]).write()
         self._charge(block)
         self.place(f"body_{pc:x}")
+        self._tally(0)
         self._emit_steps(block)
+
+    def _tally(self, counter: int) -> None:
+        """Count something at this block, in quickly made code."""
+        if not self._held:
+            place = self._counter(counter)
+            before = self.temp(f"load i64, ptr {place}, !noalias !7")
+            self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
+
+    def _counter(self, counter: int) -> str:
+        self.module.declare("counters", "@counters = external hidden global i8")
+        return f"getelementptr (i8, ptr @counters, i64 {8 * (COUNTERS * self._numbers[self._block.spec.pc] + counter)})"
 
     def _begin(self, block: Block, label: str) -> None:
         self._block = block
         self._dirty = set(self._changed.get(block.spec.pc, ()))
+        self._known.clear()
         self.terminated = True
         self.place(label)
 
@@ -327,26 +388,25 @@ class RegionEmitter(HandlerEmitter):
     def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):
             self.cover(block.spec.pc)  # in a loop's copy its entrance has done it for the header
-        self._known.clear()
-        self.refs.clear()
-        self.keep.clear()
+        for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._extended):
+            known.clear()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
-        for span in spans_of(block, self._covered):
+        for span in spans_of(block, self._covered) if not self.spec.guarded else ():
             self._check_span(span)
             self._covered |= span.members
         for step in block.steps:
             self._step = step
             self._stub = ""
+            self._held_now = None
+            if self._held and step.body is not None and any(v.op in ("if", "loop") for v in step.body.ops):
+                self._held_now = self._holdings()  # a bail in there must find the values
             if step.body is None:
                 self.jump_to(self.bail())
                 return
             self.region(step.body)
-            if self._held:
-                self.refs.clear()
-                self.keep.clear()
         if not self.terminated:
-            self._go(block.spec.end)
+            self._go(block.spec.end, cold=block.spec.cold & FALL != 0)
 
     def cover(self, pc: int) -> None:
         """Set the block's bit in the coverage map. It is set nearly always: no store then."""
@@ -364,11 +424,11 @@ class RegionEmitter(HandlerEmitter):
         self.jump_to(seen)
         self.place(seen)
 
-    def _go(self, pc: int) -> None:
+    def _go(self, pc: int, *, cold: bool) -> None:
         if pc in self.blocks:
             self.jump_to(self._way_to(pc))
         else:
-            self._leave_to(str(pc))
+            self._leave_to(str(pc), cold=cold)
 
     def _way_to(self, pc: int) -> str:
         """The label of a block of the region, as it is to be reached from here."""
@@ -377,10 +437,14 @@ class RegionEmitter(HandlerEmitter):
             return f"at_{pc:x}"
         return loop.label(0 if pc == loop.header else pc)
 
-    def _leave_to(self, pc: str) -> None:
-        """Go on at `pc`, outside."""
+    def _leave_to(self, pc: str, *, cold: bool = False) -> None:
+        """Go on at `pc`, outside; `cold`: that is rare."""
+        if self._held and cold:
+            self._patch_point(int(pc), 0, self._holdings())
+            self.jump_to("lookup")
+            return
         if self._held:
-            self._write_back(self._dirty)
+            self._write_back(self._holdings())
         self.line(f"store i64 {pc}, ptr %exit_pc")
         if not pc.isdigit():
             self.jump_to("leave")
@@ -399,41 +463,47 @@ class RegionEmitter(HandlerEmitter):
         """The label that lets the interpreter do this instruction."""
         if not self._stub:
             self._stub = self.label()
-            self._stubs.append((self._stub, self._step, self._block.spec.n, frozenset(self._dirty)))
+            if self._held_now is None:
+                self._held_now = self._holdings() if self._held else []
+            self._stubs.append((self._stub, self._step, self._block.spec.n, self._held_now))
         return self._stub
 
     def op_get(self, v: Value) -> None:
         key = self._register_key(v)
-        if not self._held:
-            known = self._known.get(key)
-            if known is None:
-                self.define(v, f"load {self.llvm_type(v.type)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-                if not self._nested:
-                    self._known[key] = self.ref(v)
-            else:
-                self.set(v, known)
-            return
-        held = self._held_type(key)
-        name = self.temp(f"load {self.llvm_type(held)}, ptr {self._places[key]}")
-        if held is not v.type:
+        name, held = self._value_of(key), self._held_type(key)
+        if self._held and held is not v.type:
+            self._doubles[id(v)] = name
             name = self.temp(f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
         self.set(v, name)
+
+    def _value_of(self, key: tuple[str, int]) -> str:
+        """A guest register as it is here: held registers as `_held_type` says."""
+        name = self._known.get(key)
+        if name is None:
+            if self._held:
+                name = self.temp(f"load {self.llvm_type(self._held_type(key))}, ptr {self._places[key]}")
+            else:
+                type_ = self.llvm_type(self.record.layout[key[0]].type)
+                name = self.temp(f"load {type_}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            if not self._nested:
+                self._known[key] = name
+        return name
 
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
         held, value = self._held_type(key), v.args[-1]
+        name = self.ref(value)
         if not self._held:
             self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-            if self._nested:
-                self._known.pop(key, None)
-            else:
-                self._known[key] = self.ref(value)
-            return
-        self._dirty.add(key)
-        name = self.ref(value)
-        if held is not value.type:
-            name = self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
-        self.line(f"store {self.llvm_type(held)} {name}, ptr {self._places[key]}")
+        else:
+            self._dirty.add(key)
+            if held is not value.type:
+                name = self._doubles.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
+            self.line(f"store {self.llvm_type(held)} {name}, ptr {self._places[key]}")
+        if self._nested:
+            self._known.pop(key, None)
+        else:
+            self._known[key] = name
 
     def check(self, address: str, size: int, access: str) -> None:
         """As in a handler, but what the attribute table says can be remembered between stores to guest memory."""
@@ -511,16 +581,25 @@ class RegionEmitter(HandlerEmitter):
         super().op_loop(v)
         self._depth -= 1
 
+    def operation(self, v: Value) -> None:
+        """Also notes what is a sum with a constant, and extends what was loaded without another instruction."""
+        known = self._extended.get(id(v.args[0])) if v.op in ("zext", "sext") and v.type is I64 else None
+        if known is not None and known[0] == v.op:
+            self.set(v, known[1])
+            return
+        super().operation(v)
+        if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
+            base, offset = self._origin(self.ref(v.args[0]))
+            self._sums[self.ref(v)] = base, offset + v.type.signed(v.args[1].bits)
+
+    def _origin(self, address: str) -> tuple[str, int]:
+        """What `address` is the sum of."""
+        return self._sums.get(address, (address, 0))
+
     def held_integer(self, key: tuple[str, int]) -> str:
         """A guest register as it is here, 64 bits."""
-        held = self._held_type(key)
-        if not self._held:
-            if key not in self._known:
-                type_ = self.llvm_type(self.record.layout[key[0]].type)
-                self._known[key] = self.temp(f"load {type_}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-            return self._known[key]
-        name = self.temp(f"load {self.llvm_type(held)}, ptr {self._places[key]}")
-        return name if held is I64 else self.temp(f"bitcast {self.llvm_type(held)} {name} to i64")
+        name = self._value_of(key)
+        return self.temp(f"bitcast double {name} to i64") if self._held and self._held_type(key) is F64 else name
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
         """Bytes of the attribute table, from that of `page` plus `distance` on."""
@@ -544,6 +623,9 @@ class RegionEmitter(HandlerEmitter):
         if v.attrs["order"] != "none":
             super().op_load(v)
             return
+        if self.spec.guarded and id(v) not in self._covered and v.type.lanes == 1 and v.type.bits in _MOVES:
+            self._refusable_load(v)
+            return
         pointer = self._guest_pointer(v, v.type, "r")
         self.define(v, f"load {self.llvm_type(v.type)}, ptr {pointer}, align 1, !noalias !7")
 
@@ -551,8 +633,72 @@ class RegionEmitter(HandlerEmitter):
         if v.attrs["order"] != "none":
             super().op_store(v)
             return
-        pointer = self._guest_pointer(v, v.args[1].type, "w")
+        type_ = v.args[1].type
+        if self.spec.guarded and id(v) not in self._covered and type_.lanes == 1 and type_.bits in _MOVES:
+            self._refusable_store(v)
+            return
+        pointer = self._guest_pointer(v, type_, "w")
         self.line(f"store {self.typed(v.args[1])}, ptr {pointer}, align 1, !noalias !7")
+
+    # -- accesses that the host checks --------------------------------------------------------------------------
+
+    def _near_pointer(self, address: str) -> str:
+        """A pointer for the guest's `address`, which is in the arena or just outside."""
+        base, offset = self._origin(address)
+        if not -GUARD < offset < GUARD // 2:
+            base, offset = address, 0
+        if base not in self._inside:
+            good = self.label()
+            self.branch_to(self.temp(f"icmp ult i64 {base}, {1 << SIZE_BITS}"), good, self.bail(), unlikely=False)
+            self.place(good)
+            if not self._nested:
+                self._inside.add(base)
+        return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
+
+    def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
+        """An access; where the host refuses it, the interpreter does the instruction. The result's name."""
+        good = self.label()
+        kind = "x" if memory == "double" else "r"
+        constraints = f"={kind},*m" if result else f"=*m,{kind}" if value else "=*m"
+        away = f"${{{constraints.count(',') + 1}:l}}-."
+        text = f"1: {move}\\0A.pushsection {FAULTS},\\22a\\22\\0A.long 1b-.\\0A.long {away}\\0A.popsection"
+        constraints += ",!i"
+        arguments = f"ptr elementtype({memory}) {pointer}" + (f", {value}" if value else "")
+        call = f'callbr {result or "void"} asm sideeffect "{text}", "{constraints}"({arguments}) to label %{good} [label %{self.bail()}]'
+        name = ""
+        if result:
+            name = self.temp(call)
+        else:
+            self.line(call)
+        self.terminated = True
+        self.place(good)
+        return name
+
+    def _refusable_load(self, v: Value) -> None:
+        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.bits
+        memory = f"i{bits}"
+        users = [user for user in self._step.flat if any(a is v for a in user.args)]
+        if bits == 64:
+            if self._held and users and all(u.op == "set" and self._held_type(self._register_key(u)) is F64 for u in users):
+                self._doubles[id(v)] = double = self._refusable("vmovsd $1, $0", pointer, "double", "double")
+                self.define(v, f"bitcast double {double} to i64")
+            else:
+                self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
+            return
+        kind = "sext" if any(user.op == "sext" and user.type is I64 for user in users) else "zext"
+        wide = self._refusable(_MOVES[bits][kind], pointer, memory, "i64")
+        self._extended[id(v)] = kind, wide
+        self.define(v, f"trunc i64 {wide} to {memory}")
+
+    def _refusable_store(self, v: Value) -> None:
+        pointer, value = self._near_pointer(self.ref(v.args[0])), v.args[1]
+        memory, double = f"i{value.type.bits}", self._doubles.get(id(value))
+        if double is not None and value.type is I64:
+            self._refusable("vmovsd $1, $0", pointer, "double", value=f"double {double}")
+        elif value.op == "const" and -(1 << 31) <= (number := value.type.signed(value.bits)) < 1 << 31:
+            self._refusable(f"{_MOVES[value.type.bits]['store']} $${number}, $0", pointer, memory)
+        else:
+            self._refusable(f"{_MOVES[value.type.bits]['store']} $1, $0", pointer, memory, value=self.typed(value))
 
     def op_pc(self, v: Value) -> None:
         self.set(v, str(self._step.pc))
@@ -591,7 +737,7 @@ class RegionEmitter(HandlerEmitter):
     # -- where the guest goes next ----------------------------------------------------------------------------
 
     def op_jump(self, v: Value) -> None:
-        self._go(v.args[0].bits)
+        self._go(v.args[0].bits, cold=self._block.spec.cold & TAKEN != 0)
 
     def _weight(self, pc: int) -> int:
         return min(self.blocks[pc].spec.entries + 1, 1 << 30) if pc in self.blocks else 1
@@ -599,19 +745,29 @@ class RegionEmitter(HandlerEmitter):
     def op_branch(self, v: Value) -> None:
         taken, fall = self.label(), self.label()
         target, end = v.args[1].bits, self._block.spec.end
-        weights = f'!{{!"branch_weights", i32 {self._weight(target)}, i32 {self._weight(end)}}}'
+        spec = self._block.spec
+        if spec.taken >= 0:
+            likely = [min(n, 1 << 30) + 1 for n in (spec.taken, max(0, spec.entries - spec.taken))]
+        else:
+            likely = [self._weight(target), self._weight(end)]
+        weights = f'!{{!"branch_weights", i32 {likely[0]}, i32 {likely[1]}}}'
         self._weights += 1
         number = f"!{_FIRST_WEIGHT + self._weights}"
         self.module.declare(number, f"{number} = {weights}")
         self.line(f"br i1 {self.ref(v.args[0])}, label %{taken}, label %{fall}, !prof {number}")
         self.terminated = True
+        known = self._known.copy()
         self.place(taken)
-        self._go(target)
+        self._tally(1)
+        self._go(target, cold=self._block.spec.cold & TAKEN != 0)
+        self._known = known
         self.place(fall)
-        self._go(end)
+        self._go(end, cold=self._block.spec.cold & FALL != 0)
 
     def op_indirect(self, v: Value) -> None:
         target = self.ref(v.args[0])
+        if not self._held:
+            self.line(f"store i64 {target}, ptr {self._counter(2)}, !noalias !7")
         for pc in self._block.targets:
             other = self.label()
             same = self.temp(f"icmp eq i64 {target}, {pc}")
@@ -628,8 +784,18 @@ def loops_of(isa: Isa, spec: RegionSpec) -> list[Loop]:
     return list(emitter.loops.values())
 
 
-def translate(isa: Isa, spec: RegionSpec) -> str:
-    """The LLVM text of a region."""
+class Translated(NamedTuple):
+    """A region's LLVM text, its rare exits, whether it has loops twice, and the blocks' ways (`Compiled.ways`)."""
+
+    text: str
+    exits: list[Exit]
+    loops: bool
+    ways: list[tuple[int, int, int, int]]
+
+
+def translate(isa: Isa, spec: RegionSpec) -> Translated:
+    """The function of a region."""
     module = ModuleText()
-    RegionEmitter(module, CpuRecord(isa.layout), isa, spec).build()
-    return module.text()
+    emitter = RegionEmitter(module, CpuRecord(isa.layout), isa, spec)
+    emitter.build()
+    return Translated(module.text(), emitter.exits, bool(emitter.loops), emitter.ways)

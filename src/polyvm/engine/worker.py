@@ -2,8 +2,8 @@
 
 It runs beside the guest, at a lower priority, so that neither LLVM's memory nor Python's lock is in the guest's way, and a
 failure of LLVM ends nothing but this process. Messages both ways: a length of 8 bytes, then as many bytes, which `marshal`
-reads as (number, payload). A request's payload is a packed `RegionSpec`; the answer's is the object, or a text that says why
-there is none.
+reads as (number, payload). A request's payload is a packed `RegionSpec`; the answer's is what `compile_region` returns, or a text
+that says why there is none.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ import signal
 import socket
 import sys
 
+Answer = tuple[bytes, bytes, list[tuple[int, int, int, int]]]
 
-def compile_region(packed: bytes) -> bytes:
-    """The object of a packed region."""
+
+def compile_region(packed: bytes) -> Answer:
+    """The object of a packed region, the notes of its exits, the ways of its blocks."""
     from polyvm.codegen.native import compile_region_object
+    from polyvm.engine.exits import pack
     from polyvm.engine.region import FULL, RegionSpec
     from polyvm.engine.translate import translate
     from polyvm.isa import get
 
     spec = RegionSpec.unpack(packed)
-    text = translate(get(spec.isa), spec)
-    return compile_region_object(text, full=spec.level == FULL)
+    translated = translate(get(spec.isa), spec)
+    data = compile_region_object(translated.text, full=spec.level == FULL, loops=translated.loops)
+    return data, pack(data, translated.exits), translated.ways
 
 
-def frame(number: int, payload: bytes | str) -> bytes:
+def frame(number: int, payload: bytes | Answer | str) -> bytes:
     """A message."""
     data = marshal.dumps((number, payload))
     return len(data).to_bytes(8, "little") + data
@@ -60,7 +64,7 @@ def main() -> None:
     while True:
         size = int.from_bytes(_receive(connection, 8), "little")
         number, packed = marshal.loads(_receive(connection, size))
-        answer: bytes | str
+        answer: Answer | str
         try:
             answer = compile_region(packed)
         except Exception as error:  # whatever it is, the guest goes on without this region

@@ -2,8 +2,15 @@
 
 `safe_syscall` makes a system call unless a signal for the guest came first, without a window between the test and the call. The
 signal handler notes one signal for the thread that it hits, asks that thread's core to stop, and blocks all others until the
-thread has dealt with it, so that the kernel queues them. It also turns a fault inside native code (a file mapping that has
-become shorter) into an exit of the core. Neither runs Python.
+thread has dealt with it, so that the kernel queues them. Neither runs Python.
+
+It also deals with accesses to guest memory that the host refuses:
+
+- In a compiled region, where the access may be refused: the thread goes on where the region says (`CodeSpace.faults`).
+- In the interpreter: the core leaves with an exit.
+- Elsewhere (a copy of a loop without checks, polyvm's own code) another thread must have changed the map meanwhile. The page is
+  made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects the page again.
+- What stays impossible (a file mapping that has become shorter) ends a region with an exit of the core.
 
 Each guest thread has a record, which the host's GS base points to:
 
@@ -11,9 +18,11 @@ Each guest thread has a record, which the host's GS base points to:
    16   u64  native code: start                24   u64  end                     32  u64  where a fault goes on
    40   u64  address of the stack pointer      48   u64  address of the word that takes the faulting address
    80   u64  compiled regions: start           88   u64  end                    104  u64  where a fault goes on
-  112   u64  address of the CPU record
+  112   u64  address of the CPU record       120   u64  table of accesses in regions
    56   u64  safe_syscall: start               64   u64  end                     72  u64  where it gives up
     96   u64  address of this record            128  the signal's siginfo_t, 128 bytes
+  256   u64  guest memory: start              264   u64  its size
+  272   u64  made accessible: start           280   u64  end, of all such pages
 """
 
 from __future__ import annotations
@@ -21,13 +30,18 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from typing import TYPE_CHECKING
 
 from polyvm.errors import EngineError
 from polyvm.linux.numbers import HOST
 
+if TYPE_CHECKING:
+    from polyvm.mem import Arena
+
 ERESTARTSYS = 512
 _RECORD_SIZE = 4096
 _SIGINFO = 128
+_NOWHERE = (1 << 64) - 1
 _ARCH_SET_GS = 0x1001
 SA_SIGINFO, SA_RESTORER, SA_RESTART, SA_ONSTACK = 4, 0x04000000, 0x10000000, 0x08000000
 KICK = 64  # wakes a guest thread for polyvm's own reasons; the guest may use the signal, too
@@ -58,17 +72,18 @@ class _Assembler:
     def __init__(self) -> None:
         self.code = bytearray()
         self.labels: dict[str, int] = {}
-        self.jumps: list[tuple[int, str]] = []
+        self.jumps: list[tuple[int, str, int]] = []
 
     def put(self, text: str) -> None:
         """Bytes in hexadecimal."""
         self.code += bytes.fromhex(text)
 
     def jump(self, opcode: str, label: str) -> None:
-        """A jump with an 8-bit distance."""
+        """A jump with an 8-bit distance, or one of 32 bits where the opcode takes that."""
         self.put(opcode)
-        self.jumps.append((len(self.code), label))
-        self.code.append(0)
+        size = 4 if opcode.startswith(("0f", "e9")) else 1
+        self.jumps.append((len(self.code), label, size))
+        self.code += bytes(size)
 
     def label(self, name: str) -> None:
         """Name this place."""
@@ -76,11 +91,12 @@ class _Assembler:
 
     def finish(self) -> bytes:
         """The code with its distances."""
-        for at, label in self.jumps:
-            distance = self.labels[label] - at - 1
-            if not -128 <= distance < 128:
-                raise EngineError(f"jump to {label} is too long")
-            self.code[at] = distance & 0xFF
+        for at, label, size in self.jumps:
+            distance = self.labels[label] - at - size
+            try:
+                self.code[at : at + size] = distance.to_bytes(size, "little", signed=True)
+            except OverflowError:
+                raise EngineError(f"jump to {label} is too long") from None
         return bytes(self.code)
 
 
@@ -88,9 +104,9 @@ def assemble_handler() -> bytes:
     """void handler(int signal, siginfo_t *info, ucontext_t *context)"""
     a = _Assembler()
     a.put("83 ff 0b")  # cmp edi, SIGSEGV
-    a.jump("74", "fault")
+    a.jump("0f 84", "fault")
     a.put("83 ff 07")  # cmp edi, SIGBUS
-    a.jump("74", "fault")
+    a.jump("0f 84", "fault")
     a.label("note")
     a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]         the record's own address
     a.put("83 78 08 00")  # cmp dword [rax + 8], 0
@@ -115,19 +131,41 @@ def assemble_handler() -> bytes:
     a.put("c3")  # ret
     a.label("fault")
     a.put("83 7e 08 00")  # cmp dword [rsi + 8], 0     si_code: sent by somebody?
-    a.jump("7e", "note")
+    a.jump("0f 8e", "note")
     a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
     a.put("4c 8b 48 20")  # mov r9, [rax + 32]
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
     a.jump("72", "region")
     a.put("48 3b 48 18")  # cmp rcx, [rax + 24]
-    a.jump("72", "guest")
+    a.jump("0f 82", "guest")
     a.label("region")
     a.put("48 3b 48 50")  # cmp rcx, [rax + 80]
-    a.jump("72", "die")
+    a.jump("0f 82", "elsewhere")
     a.put("48 3b 48 58")  # cmp rcx, [rax + 88]
-    a.jump("73", "die")
+    a.jump("0f 83", "elsewhere")
+    a.put("48 2b 48 50")  # sub rcx, [rax + 80]
+    a.put("41 89 c9")  # mov r9d, ecx
+    a.put("c1 e9 0c")  # shr ecx, 12
+    a.put("4c 8b 40 78")  # mov r8, [rax + 120]
+    a.put("4d 8b 04 c8")  # mov r8, [r8 + rcx * 8]
+    a.put("4d 85 c0")  # test r8, r8
+    a.jump("74", "lost")
+    a.label("next")
+    a.put("41 8b 08")  # mov ecx, [r8]
+    a.put("85 c9")  # test ecx, ecx
+    a.jump("74", "lost")
+    a.put("49 83 c0 08")  # add r8, 8
+    a.put("44 39 c9")  # cmp ecx, r9d
+    a.jump("75", "next")
+    a.put("41 8b 48 fc")  # mov ecx, [r8 - 4]
+    a.put("48 03 48 50")  # add rcx, [rax + 80]
+    a.put("48 89 8a a8 00 00 00")  # mov [rdx + 168], rcx       rip
+    a.put("c3")  # ret
+    a.label("lost")
+    a.put("83 ff 0b")  # cmp edi, SIGSEGV
+    a.jump("74", "open")
+    a.label("leave")
     a.put("4c 8b 48 68")  # mov r9, [rax + 104]
     a.put("48 8b 48 70")  # mov rcx, [rax + 112]
     a.put("48 89 4a 48")  # mov [rdx + 72], rcx        r12
@@ -135,11 +173,50 @@ def assemble_handler() -> bytes:
     a.put("48 8b 4e 10")  # mov rcx, [rsi + 16]        si_addr
     a.put("4c 8b 40 30")  # mov r8, [rax + 48]
     a.put("49 89 08")  # mov [r8], rcx
+    a.put("49 89 78 08")  # mov [r8 + 8], rdi
     a.put("4c 8b 40 28")  # mov r8, [rax + 40]
     a.put("4d 8b 00")  # mov r8, [r8]
     a.put("4c 89 82 a0 00 00 00")  # mov [rdx + 160], r8        rsp
     a.put("4c 89 8a a8 00 00 00")  # mov [rdx + 168], r9        rip
     a.put("c3")  # ret
+    a.label("elsewhere")
+    a.put("83 ff 0b")  # cmp edi, SIGSEGV
+    a.jump("0f 85", "die")
+    a.label("open")
+    a.put("48 8b 7e 10")  # mov rdi, [rsi + 16]        si_addr
+    a.put("48 81 e7 00 f0 ff ff")  # and rdi, -4096
+    a.put("48 89 f9")  # mov rcx, rdi
+    a.put("48 2b 88 00 01 00 00")  # sub rcx, [rax + 256]
+    a.put("48 3b 88 08 01 00 00")  # cmp rcx, [rax + 264]
+    a.jump("0f 83", "refuse")
+    a.put("48 3b b8 10 01 00 00")  # cmp rdi, [rax + 272]
+    a.jump("73", "low")
+    a.put("48 89 b8 10 01 00 00")  # mov [rax + 272], rdi
+    a.label("low")
+    a.put("48 8d 8f 00 10 00 00")  # lea rcx, [rdi + 4096]
+    a.put("48 3b 88 18 01 00 00")  # cmp rcx, [rax + 280]
+    a.jump("76", "high")
+    a.put("48 89 88 18 01 00 00")  # mov [rax + 280], rcx
+    a.label("high")
+    a.put("50 52 56")  # push rax; push rdx; push rsi
+    a.put("be 00 10 00 00")  # mov esi, 4096
+    a.put("ba 03 00 00 00")  # mov edx, PROT_READ | PROT_WRITE
+    a.put("b8 0a 00 00 00")  # mov eax, mprotect
+    a.put("0f 05")  # syscall
+    a.put("48 89 c1")  # mov rcx, rax
+    a.put("5e 5a 58")  # pop rsi; pop rdx; pop rax
+    a.put("85 c9")  # test ecx, ecx
+    a.jump("75", "refuse")
+    a.put("48 8b 08")  # mov rcx, [rax]
+    a.put("c7 01 01 00 00 00")  # mov dword [rcx], 1         stop the core
+    a.put("c3")  # ret
+    a.label("refuse")
+    a.put("bf 0b 00 00 00")  # mov edi, SIGSEGV
+    a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
+    a.put("48 3b 48 50")  # cmp rcx, [rax + 80]
+    a.jump("0f 82", "die")
+    a.put("48 3b 48 58")  # cmp rcx, [rax + 88]
+    a.jump("0f 82", "leave")
     a.label("die")  # not the guest's doing: the default action, on the way back
     a.put("48 83 ec 28")  # sub rsp, 40
     a.put("31 c0")  # xor eax, eax
@@ -193,11 +270,11 @@ def native() -> _Native:
 class HostThread:
     """The host's side of one guest thread: its record and its way to make system calls."""
 
-    def __init__(self, stop_word: int, faults: tuple[int, ...]) -> None:
+    def __init__(self, stop_word: int, faults: tuple[int, ...], arena: Arena) -> None:
         functions = native()
         self._memory = mmap.mmap(-1, _RECORD_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.record = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        words = (ctypes.c_uint64 * 32).from_address(self.record)
+        words = (ctypes.c_uint64 * 64).from_address(self.record)
         self._words = words
         self._noted = ctypes.c_uint32.from_address(self.record + 8)
         self._number = ctypes.c_uint32.from_address(self.record + 12)
@@ -205,6 +282,7 @@ class HostThread:
         words[12] = self.record
         words[7], words[8], words[9] = safe + _WINDOW, safe + _WINDOW_END, safe + _WINDOW_OUT
         self.attach(stop_word, faults)
+        self.use(arena)
         self._arguments = (ctypes.c_uint64 * 7)()
         self._pointer = ctypes.addressof(self._arguments)
         self._flag = self.record + 8
@@ -215,7 +293,20 @@ class HostThread:
         words = self._words
         words[0] = stop_word
         words[2:7] = list(faults[:5])
-        words[10], words[11], words[13], words[14] = faults[5:]
+        words[10], words[11], words[13], words[14], words[15] = faults[5:]
+
+    def use(self, arena: Arena) -> None:
+        """The guest's memory."""
+        self._words[32], self._words[33] = arena.base, arena.size
+        self._words[34], self._words[35] = _NOWHERE, 0
+
+    def reguard(self, arena: Arena) -> None:
+        """Protect the pages again that the signal handler has made accessible."""
+        words = self._words
+        if words[35]:
+            start, end = words[34] - arena.base, words[35] - arena.base
+            words[34], words[35] = _NOWHERE, 0
+            arena.reguard(start, end)
 
     def enter(self) -> None:
         """Make this the record of the calling host thread."""

@@ -33,7 +33,8 @@ class Image:
 
 
 def _protection(flags: int) -> int:
-    return (READ if flags & PF_R else 0) | (WRITE if flags & PF_W else 0) | (EXEC if flags & PF_X else 0)
+    # Writable and executable imply readable, as riscv's page tables have it.
+    return (READ if flags & (PF_R | PF_W | PF_X) else 0) | (WRITE if flags & PF_W else 0) | (EXEC if flags & PF_X else 0)
 
 
 def _map_segments(arena: Arena, elf: ElfFile, fd: int, bias: int, path: str) -> None:

@@ -46,6 +46,9 @@ class ThreadExit(BaseException):
     """The guest thread has ended."""
 
 
+_PATIENCE = 1000  # refusals in a row of one instruction's accesses
+
+
 class Thread:
     """One guest thread."""
 
@@ -54,7 +57,8 @@ class Thread:
         self.core = core
         self.arena = process.arena
         self.tid = 0
-        self.host = host.HostThread(core.stop_word, core.host_fault_record())
+        self.host = host.HostThread(core.stop_word, core.host_fault_record(), process.arena)
+        self._refused = (0, 0)  # where the host has refused an access that the table allows, and how often
         self.blocked = 0
         self.saved_mask: int | None = None
         self.mask_stale = False
@@ -108,7 +112,7 @@ class Thread:
                 reason = signals.SEGV_ACCERR if inside else signals.SEGV_MAPERR
                 signals.fault(self, signals.SIGSEGV, reason, address)
         elif code == exits.HOSTFAULT:
-            signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base)
+            self._host_fault()
         elif code == exits.ILLEGAL:
             signals.fault(self, signals.SIGILL, signals.ILL_ILLOPC, core.pc)
         elif code == exits.BREAKPOINT:
@@ -119,6 +123,16 @@ class Thread:
                 process.exit(0)
         else:
             raise AssertionError(f"the core stopped with {exits.NAMES[code]}")
+
+    def _host_fault(self) -> None:
+        """The host has refused an access. If that was for its page's protection, the map was just being changed: again."""
+        core = self.core
+        if core.exit_access == signals.SIGSEGV:
+            pc, times = self._refused
+            self._refused = (core.pc, times + 1 if pc == core.pc else 1)
+            if times < _PATIENCE:
+                return
+        signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base)
 
     def _allowed(self, address: int, access: int) -> bool:
         letter = exits.ACCESS_LETTERS.get(access, "rw")
@@ -192,7 +206,7 @@ class Process:
         self.thread_count = 1
         self.leader: Thread | None = None
         self.forked = False
-        self.arena = Arena()
+        self.arena = Arena(guarded=True)
         self.image = Image()
         self.argv: list[bytes] = []
         self.brk = self.brk_start = 0
@@ -307,8 +321,9 @@ class Process:
         mask = thread.blocked
         thread.host.set_mask(-1)
         old = self.arena
-        self.arena = Arena()
+        self.arena = Arena(guarded=True)
         thread.arena = self.arena
+        thread.host.use(self.arena)
         core = thread.core
         executed = core.instructions
         core.reset(self.arena)

@@ -91,6 +91,7 @@ def collect(thread: Thread) -> None:
         if not host.is_kick(number, info):
             thread.pending.append((number, info))
         thread.mask_stale = True
+    thread.host.reguard(thread.arena)
     thread.core.clear_stop()
 
 

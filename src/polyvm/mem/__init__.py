@@ -8,6 +8,7 @@ from polyvm.mem.attributes import (
     EXEC,
     FAST_R,
     FAST_W,
+    GUARD,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
@@ -19,6 +20,6 @@ from polyvm.mem.attributes import (
 )
 
 __all__ = [
-    "CODE", "EXEC", "FAST_R", "FAST_W", "PAGE_BITS", "PAGE_MASK", "PAGE_SIZE", "READ", "SIZE_BITS", "WATCH_R",
+    "CODE", "EXEC", "FAST_R", "FAST_W", "GUARD", "PAGE_BITS", "PAGE_MASK", "PAGE_SIZE", "READ", "SIZE_BITS", "WATCH_R",
     "WATCH_W", "WRITE", "Arena", "Mapping", "page_ceil",
 ]  # fmt: skip

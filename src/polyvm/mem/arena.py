@@ -1,9 +1,11 @@
 """`Arena`: the memory of a user-mode guest.
 
-One reserved host mapping; guest address a lies at host address base + a. The host's pages always stay readable and writable,
-whatever the guest may do with its own: what the guest may do is in the attribute table, which every access checks. So an access
-that races with munmap in another thread hits harmless memory instead of killing the host process. File mappings are real
-host mappings at their place.
+One reserved host mapping; guest address a lies at host address base + a. What the guest may do with a page is in the attribute
+table. File mappings are real host mappings at their place.
+
+In a guarded arena the host protects its pages as the table says, so that native code may access them without a look at it,
+where a signal handler takes care of what the host refuses (`linux/host.py`). The table is never less strict than the host.
+Otherwise the host's pages stay readable and writable, and every access checks the table.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ctypes
 import mmap as _mmap
 import threading
 from bisect import bisect_right
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
@@ -19,6 +22,8 @@ from polyvm.mem.attributes import (
     CODE,
     EXEC,
     FAST_TABLE,
+    GUARD,
+    HOST_TABLE,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
@@ -28,7 +33,7 @@ from polyvm.mem.attributes import (
     WATCH_W,
     WRITE,
 )
-from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mremap, host_munmap
+from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mprotect, host_mremap, host_munmap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +84,13 @@ class Arena:
     changes to pages with decoded code. Safe to use from several threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, guarded: bool = False) -> None:
         self.size = 1 << SIZE_BITS
         self._pages = self.size >> PAGE_BITS
-        self.base = host_mmap(0, self.size, _PROT_RW, _ANON, -1, 0)
+        self.guarded = guarded
+        self._spare = 0 if guarded else _PROT_RW  # the host's protection of what is not mapped
+        self._reserve = host_mmap(0, self.size + 2 * GUARD, self._spare, _ANON, -1, 0)
+        self.base = self._reserve + GUARD
         # One more page holds the epoch, beside the table so that both live as long.
         self.attributes = host_mmap(0, self._pages + PAGE_SIZE, _PROT_RW, _ANON, -1, 0)
         self.epoch = self.attributes + self._pages
@@ -98,7 +106,7 @@ class Arena:
     def close(self) -> None:
         """Give the host memory back; no access may follow."""
         if self.base:
-            host_munmap(self.base, self.size)
+            host_munmap(self._reserve, self.size + 2 * GUARD)
             host_munmap(self.attributes, self._pages + PAGE_SIZE)
             self.base = 0
 
@@ -152,8 +160,39 @@ class Arena:
         old = ctypes.string_at(start, end - first)
         new = bytes(FAST_TABLE[value & ~CODE] for value in old) if len(old) < 64 else old.translate(_UNCODE)
         if new != old:
+            if self.guarded:
+                self._protect_as(first, new)
             ctypes.memmove(start, new, len(new))
             self._epoch.value += 1
+
+    def mark_code(self, address: int) -> None:
+        """From here on the host, too, refuses stores to the page of `address`: code is about to be decoded from it."""
+        page = address >> PAGE_BITS
+        with self.lock:
+            self._table[page] = FAST_TABLE[self._table[page] | CODE]
+            if self.guarded:
+                self._protect_as(page, bytes([self._table[page]]))
+
+    def unmark_code(self, address: int, size: int) -> None:
+        """A store to [address, address + size) is about to be made: what was decoded there is void."""
+        with self.lock:
+            self._touch_code(address >> PAGE_BITS, (address + size - 1 >> PAGE_BITS) + 1)
+
+    def _protect_as(self, first: int, attributes: bytes) -> None:
+        """Protect pages from `first` on, on the host, as their `attributes` say."""
+        at, whole = 0, attributes.translate(HOST_TABLE)
+        while at < len(whole):
+            length = len(whole) - at - len(whole[at:].lstrip(whole[at : at + 1]))
+            host_mprotect(self.base + (first + at << PAGE_BITS), length << PAGE_BITS, whole[at])
+            at += length
+
+    def reguard(self, address: int, end: int) -> None:
+        """Protect [address, end) again, where the signal handler has let native code go on with an access that raced with a
+        change of the map. If that was a page with code, the code is void."""
+        first, last = max(0, address) >> PAGE_BITS, min(end - 1, self.size - 1) >> PAGE_BITS
+        with self.lock:
+            self._touch_code(first, last + 1)
+            self._protect_as(first, ctypes.string_at(self.attributes + first, last + 1 - first))
 
     def read(self, address: int, size: int) -> bytes:
         """Guest memory as bytes; raises MemoryFault."""
@@ -171,14 +210,36 @@ class Arena:
         if address < 0 or address + len(data) > self.size:
             raise MemoryFault(address, "w", len(data))
         if data:
-            ctypes.memmove(self.base + address, data, len(data))
+            with self._opened(address, len(data), _PROT_RW):
+                ctypes.memmove(self.base + address, data, len(data))
             self._written(address, len(data))
+
+    @contextmanager
+    def _opened(self, address: int, size: int, protection: int) -> Iterator[None]:
+        """Let the host access [address, address + size), whatever the guest may."""
+        first, last = address >> PAGE_BITS, (address + size - 1) >> PAGE_BITS
+        attributes = ctypes.string_at(self.attributes + first, last + 1 - first)
+        if not self.guarded or all(value & protection == protection for value in set(attributes.translate(HOST_TABLE))):
+            yield
+            return
+        with self.lock:
+            try:
+                host_mprotect(self.base + (first << PAGE_BITS), last + 1 - first << PAGE_BITS, protection)
+            except OSError:
+                raise MemoryFault(address, "w", size) from None
+            try:
+                yield
+            finally:
+                self._protect_as(first, ctypes.string_at(self.attributes + first, last + 1 - first))
 
     def peek(self, address: int, size: int) -> bytes:
         """Guest memory whatever its protection; raises MemoryFault outside the arena."""
         if address < 0 or address + size > self.size:
             raise MemoryFault(address, "r", size)
-        return ctypes.string_at(self.base + address, size)
+        if size <= 0:
+            return b""
+        with self._opened(address, size, _mmap.PROT_READ):
+            return ctypes.string_at(self.base + address, size)
 
     def read_cstring(self, address: int, limit: int = 1 << 20) -> bytes:
         """The bytes before the next NUL; raises MemoryFault, also where none comes within `limit`."""
@@ -294,17 +355,20 @@ class Arena:
                 self._map_file(host, length, prot, fd, offset, shared)
             else:
                 kind = _mmap.MAP_SHARED | _mmap.MAP_ANONYMOUS if shared else _ANON
-                host_mmap(host, length, _PROT_RW, kind | MAP_FIXED, -1, 0)
+                host_mmap(host, length, self._protection(prot), kind | MAP_FIXED, -1, 0)
             self._cut(address, address + length)
             self._insert(Mapping(address, address + length, prot, shared, offset, path))
             self._set_attributes(address, address + length, prot)
             return address
 
-    @staticmethod
-    def _map_file(host: int, length: int, prot: int, fd: int, offset: int, shared: bool) -> None:
+    def _protection(self, prot: int) -> int:
+        """The host's protection of pages that the guest may access as `prot` says."""
+        return HOST_TABLE[prot] if self.guarded else _PROT_RW
+
+    def _map_file(self, host: int, length: int, prot: int, fd: int, offset: int, shared: bool) -> None:
         flags = (_mmap.MAP_SHARED if shared else _mmap.MAP_PRIVATE | MAP_NORESERVE) | MAP_FIXED
         try:
-            host_mmap(host, length, _PROT_RW, flags, fd, offset)
+            host_mmap(host, length, self._protection(prot), flags, fd, offset)
         except PermissionError:
             # A shared mapping of a file that is open for reading only cannot be writable, on the host either.
             if not shared or prot & WRITE:
@@ -320,7 +384,7 @@ class Arena:
             taken = self._cut(address, address + length)
             for mapping in taken:
                 self._set_attributes(mapping.start, mapping.end, 0)
-                host_mmap(self.base + mapping.start, mapping.end - mapping.start, _PROT_RW, _ANON | MAP_FIXED, -1, 0)
+                host_mmap(self.base + mapping.start, mapping.end - mapping.start, self._spare, _ANON | MAP_FIXED, -1, 0)
 
     def protect(self, address: int, length: int, prot: int) -> None:
         """Change the protection of mapped pages; raises OSError ENOMEM where nothing is mapped."""
@@ -335,6 +399,9 @@ class Arena:
             taken = self._cut(address, address + length)
             covered = 0
             for mapping in taken:
+                if self.guarded:
+                    self._set_attributes(mapping.start, mapping.end, mapping.prot & prot)
+                    host_mprotect(self.base + mapping.start, mapping.end - mapping.start, HOST_TABLE[prot])
                 self._set_attributes(mapping.start, mapping.end, prot)
                 self._insert(mapping.piece(mapping.start, mapping.end, prot))
                 covered += mapping.end - mapping.start
@@ -382,10 +449,12 @@ class Arena:
         keep = min(old_length, new_length)
         host_mremap(self.base + old, keep, new_length, self.base + new if new != old else None)
         if new != old:
-            host_mmap(self.base + old, old_length, _PROT_RW, _ANON | MAP_FIXED, -1, 0)
+            host_mmap(self.base + old, old_length, self._spare, _ANON | MAP_FIXED, -1, 0)
         self._cut(old, old + old_length)
         self._cut(new, new + new_length)
         self._insert(Mapping(new, new + new_length, prot, shared, offset, path))
+        if self.guarded:
+            host_mprotect(self.base + new, new_length, HOST_TABLE[prot])
         self._set_attributes(new, new + new_length, prot)
         return new
 

@@ -10,6 +10,7 @@ PAGE_BITS = 12
 PAGE_SIZE = 1 << PAGE_BITS
 PAGE_MASK = PAGE_SIZE - 1
 SIZE_BITS = 38  # user addresses of a riscv64 process under Sv39, which is what most hardware has
+GUARD = 1 << 16  # bytes before and after an arena that nothing can access: a checked address may be off by less than that
 
 READ = 1
 WRITE = 2
@@ -33,3 +34,14 @@ def with_fast_bits(attribute: int) -> int:
 
 # with_fast_bits for every byte, as bytes.translate wants it.
 FAST_TABLE = bytes(with_fast_bits(value) for value in range(256))
+
+
+def host_protection(attribute: int) -> int:
+    """What the host lets native code do with a page of a guarded arena (mprotect(2)'s PROT_READ 1, PROT_WRITE 2): what the
+    guest may, but no writing where code was decoded; what can be executed can be read."""
+    if attribute & (WRITE | CODE) == WRITE:
+        return 3
+    return 1 if attribute & (READ | WRITE | EXEC) else 0
+
+
+HOST_TABLE = bytes(host_protection(value) for value in range(256))
