@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.errors import EngineError
 from polyvm.mem.host import MAP_FIXED, host_mmap, host_mprotect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.codegen.space import CodeSpace
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import mmap
-import threading
 
 from polyvm.errors import EngineError
 from polyvm.mem.host import MAP_NORESERVE, host_mmap
@@ -21,7 +21,7 @@ class CodeSpace:
         self.start = host_mmap(0, _SIZE, _NO_ACCESS, flags, -1, 0)
         self.end = self.start + _SIZE
         self._next = self.start
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
 
     @property
     def used(self) -> int:

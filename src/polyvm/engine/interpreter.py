@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
 
 import polyvm
 from polyvm.codegen import cache
@@ -19,6 +16,7 @@ from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
 from polyvm.isa import get as get_isa
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,21 +71,30 @@ def _host_features() -> str:
             seen = [line for line in file.read(8192).splitlines() if line.startswith(("model name", "flags"))]
         return "\n".join(seen[:2])
     except OSError:
-        return platform.processor()
+        return ""
 
 
 def _require_host() -> None:
-    if platform.machine() != "x86_64":
-        raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {platform.machine()}")
+    machine = os.uname().machine
+    if machine != "x86_64":
+        raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {machine}")
     features = _host_features().split()
     missing = [name for name in ("fma", "f16c", "sse4_1", "cx16", "pclmulqdq") if features and name not in features]
     if missing:
         raise UnsupportedError(f"this CPU lacks {', '.join(missing)}; the software engine needs x86-64-v3")
 
 
-@lru_cache(maxsize=4)
+_loaded: dict[str, NativeInterpreter] = {}
+
+
 def load(name: str) -> NativeInterpreter:
     """The interpreter for guest architecture `name`, from the cache or compiled now."""
+    if name not in _loaded:
+        _loaded[name] = _load(name)
+    return _loaded[name]
+
+
+def _load(name: str) -> NativeInterpreter:
     _require_host()
     isa = get_isa(name)
     entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), _host_features(), str(_OPTIMISATION))
@@ -181,13 +188,16 @@ class _Handlers:
         return emitter
 
 
-class Staged(NamedTuple):
+class Staged:
     """A body over unknown operands: its IR, the operations in it, whether it ends a block, its operand nodes."""
 
-    region: Region
-    ops: set[str]
-    terminates: bool
-    operands: list[Value]
+    __slots__ = ("operands", "ops", "region", "terminates")
+
+    def __init__(self, region: Region, ops: set[str], terminates: bool, operands: list[Value]) -> None:
+        self.region = region
+        self.ops = ops
+        self.terminates = terminates
+        self.operands = operands
 
 
 def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:

@@ -13,7 +13,6 @@ import mmap
 import os
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
@@ -26,6 +25,7 @@ from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.engine.core import Core, JitSource
 

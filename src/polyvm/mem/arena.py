@@ -8,11 +8,10 @@ host mappings at their place.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap as _mmap
-import threading
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 from polyvm.mem.attributes import (
@@ -30,6 +29,7 @@ from polyvm.mem.attributes import (
 )
 from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mremap, host_munmap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -91,7 +91,7 @@ class Arena:
         self._epoch.value = 1
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
-        self.lock = threading.RLock()
+        self.lock = _thread.RLock()
         self.low = 0x10000  # mappings without a wished address stay above this
         self.top = self.size - (1 << 30)  # and below this
 
