@@ -11,7 +11,7 @@ import os
 
 import polyvm
 from polyvm.codegen import cache
-from polyvm.codegen.objects import LoadedObject
+from polyvm.codegen.objects import LoadedObject, link
 from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
 from polyvm.isa import get as get_isa
@@ -102,7 +102,7 @@ def _load(name: str) -> NativeInterpreter:
     if data is None:
         from polyvm.codegen.native import compile_object
 
-        data = compile_object(build(isa).text(), _OPTIMISATION)
+        data = link(compile_object(build(isa).text(), _OPTIMISATION))
         cache.store(entry, data)
     return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout), entry)
 

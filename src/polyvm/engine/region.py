@@ -62,7 +62,7 @@ class RegionSpec(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A compiled region: its object file and the guest code that it stands for. `inside`: the addresses of all its blocks."""
+    """A compiled region: its image, and the guest code that it stands for. `inside`: the addresses of all its blocks."""
 
     entries: list[int]
     inside: list[int]

@@ -1,9 +1,9 @@
-"""The compiler's process: regions in, objects out.
+"""The compiler's process: regions in, images out.
 
 It runs beside the guest, at a lower priority, so that neither LLVM's memory nor Python's lock is in the guest's way, and a
 failure of LLVM ends nothing but this process. Messages both ways: a length of 8 bytes, then as many bytes, which `marshal`
-reads as (number, payload). A request's payload is a packed `RegionSpec`; the answer's is the object, or a text that says why
-there is none.
+reads as (number, payload). A request's payload is a packed `RegionSpec`; the answer's is the image of its object, or a text that
+says why there is none.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import sys
 
 
 def compile_region(packed: bytes) -> bytes:
-    """The object of a packed region."""
+    """The image of a packed region."""
     from polyvm.codegen.native import compile_region_object
+    from polyvm.codegen.objects import link
     from polyvm.engine.region import FULL, RegionSpec
     from polyvm.engine.translate import translate
     from polyvm.isa import get
 
     spec = RegionSpec.unpack(packed)
     text = translate(get(spec.isa), spec)
-    return compile_region_object(text, full=spec.level == FULL)
+    return link(compile_region_object(text, full=spec.level == FULL))
 
 
 def frame(number: int, payload: bytes | str) -> bytes:
