@@ -59,6 +59,7 @@ def test_an_image_can_be_loaded_again_and_again() -> None:
         pick = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(loaded.symbols["pick"])
         assert (pick(0), pick(1)) == (1, 2)
         assert loaded.start <= loaded.symbols["pick"] < loaded.end
+        assert all(loaded.address(name) == place for name, place in loaded.symbols.items())
 
 
 def test_damaged_images_are_refused() -> None:

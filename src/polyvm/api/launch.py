@@ -5,6 +5,7 @@ On the way of `polyvm run`, so light: it imports what it needs when it needs it.
 
 from __future__ import annotations
 
+import gc
 import os
 from time import perf_counter
 
@@ -70,6 +71,16 @@ class Summary:
 
 def prepare(launch: Launch) -> Process:
     """Load the program; raises OSError or ElfError."""
+    # What is made until the program runs stays: looking for garbage in it takes longer than reading the program.
+    gc.disable()
+    try:
+        return _prepare(launch)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _prepare(launch: Launch) -> Process:
     from polyvm.linux import Process
 
     policy = None

@@ -168,7 +168,7 @@ class Core:
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
         for name in ("refill", "lookup", "resume", "budget_out"):
-            self._set(f"f_{name}", self._native.object.symbols[name])
+            self._set(f"f_{name}", self._native.object.address(name))
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
         self.arena = arena
@@ -419,12 +419,12 @@ class Core:
         return (
             native.start,
             native.end,
-            native.symbols["host_fault"],
+            native.address("host_fault"),
             self._cpu + record["host_sp"],
             self._cpu + record["arg0"],
             code_space().start,
             code_space().end,
-            native.symbols["region_fault"],
+            native.address("region_fault"),
             self._cpu,
         )
 

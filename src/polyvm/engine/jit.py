@@ -68,7 +68,7 @@ class Installed:
             parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
         self.records = (ctypes.c_uint64 * (3 * len(compiled.entries)))()
         for i in range(len(compiled.entries)):
-            self.records[3 * i : 3 * i + 3] = [loaded.symbols["region"], i, ctypes.addressof(parts)]
+            self.records[3 * i : 3 * i + 3] = [loaded.address("region"), i, ctypes.addressof(parts)]
         self.keep = (loaded, buffers, parts)
 
 
