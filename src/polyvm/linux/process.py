@@ -538,6 +538,8 @@ class Process:
                 self._core.request_stop()
                 return
             for _ in range(100):
+                if self.exit_status is not None:
+                    return
                 self._kick_all()
                 if all(thread.parked for thread in self.threads):
                     return
