@@ -1,25 +1,40 @@
-"""How long a small program takes from start to end, and how much memory polyvm takes for it.
+"""How long small programs take from start to end, and how much memory.
 
-    python bench/startup.py [--repeat N] [PROGRAM [ARG…]]
+    python bench/startup.py [--repeat N] [--sysroot DIR] [-- PROGRAM [ARG…]]
 
-Default: the hello program of the package. Prints medians for polyvm and qemu-riscv64.
+Default: the hello program of the package, and with a sysroot (scripts/sysroot) Debian's busybox, bash and python3. For each, the
+installed command `polyvm` with what earlier runs have left in the cache (warm) and with nothing there but the interpreter (cold), and
+qemu-riscv64: medians of N runs in turn and in parentheses the best, in milliseconds; the ratios are of medians and of bests.
+
+polyvm's modules are compiled to bytecode first, as they are where it is installed from a wheel.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import polyvm
+from polyvm.api.programs import demo_program
 
-def run(command: list[str]) -> tuple[float, int]:
+ROOT = Path(__file__).resolve().parent.parent
+HELLO = str(Path(demo_program()).with_name("hello"))
+SETTLE = 3  # runs until nothing more is added to the cache
+
+
+def run(command: list[str], cache: Path) -> tuple[float, int]:
     """Milliseconds and the largest resident size in KiB."""
+    environment = {**os.environ, "POLYVM_CACHE": str(cache)}
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     elapsed = (time.perf_counter() - began) * 1000
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -28,25 +43,60 @@ def run(command: list[str]) -> tuple[float, int]:
     return elapsed, usage.ru_maxrss
 
 
+def measure(polyvm: list[str], qemu: list[str], empty: Path, folder: Path, repeat: int) -> dict[str, list[tuple[float, int]]]:
+    """Times and sizes of `repeat` rounds."""
+    warm, cold = folder / "warm", folder / "cold"
+    shutil.copytree(empty, warm)
+    for _ in range(SETTLE):
+        run(polyvm, warm)
+    run(qemu, warm)
+    found: dict[str, list[tuple[float, int]]] = {"warm": [], "cold": [], "qemu": []}
+    for _ in range(repeat):
+        found["warm"].append(run(polyvm, warm))
+        shutil.copytree(empty, cold)
+        found["cold"].append(run(polyvm, cold))
+        shutil.rmtree(cold)
+        found["qemu"].append(run(qemu, warm))
+    shutil.rmtree(warm)
+    return found
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--sysroot", type=Path, default=ROOT / "sysroot/riscv64")
     parser.add_argument("program", nargs="*")
     options = parser.parse_args()
-    from polyvm.api.programs import demo_program
-
-    words = options.program or [str(Path(demo_program()).with_name("hello"))]
-    commands = {"polyvm": [sys.executable, "-m", "polyvm", "run", *words], "qemu-riscv64": ["qemu-riscv64", *words]}
-    for command in commands.values():
-        run(command)
-    results: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
-    for _ in range(options.repeat):
-        for name, command in commands.items():
-            results[name].append(run(command))
-    for name, found in results.items():
-        times, sizes = [t for t, _ in found], [s for _, s in found]
-        print(f"{name:<14}{statistics.median(times):8.1f} ms (best {min(times):.1f})   {statistics.median(sizes) / 1024:8.1f} MiB resident")
+    binaries = options.sysroot / "usr/bin"
+    root = ["-L", str(options.sysroot)] if binaries.is_dir() else []
+    programs = {"hello": [HELLO]}
+    if options.program:
+        programs = {" ".join(options.program)[-18:]: options.program}
+    elif root:
+        programs |= {
+            "busybox true": [str(binaries / "busybox"), "true"],
+            "bash -c true": [str(binaries / "bash"), "-c", "true"],
+            "python3 -c pass": [str(binaries / "python3"), "-c", "pass"],
+        }
+    compileall.compile_dir(Path(polyvm.__file__).parent, quiet=1)
+    installed = Path(sys.executable).with_name("polyvm")  # not resolved: the command lies beside the link of a virtual environment
+    command = [str(installed)] if installed.exists() else [sys.executable, "-m", "polyvm"]
+    with tempfile.TemporaryDirectory() as name:
+        empty = Path(name) / "empty"
+        run([*command, "run", HELLO], empty)
+        print(f"{'':<18}{'polyvm warm':>18}{'cold':>18}{'qemu-riscv64':>18}{'warm/qemu':>14}{'cold/qemu':>14}{'MiB':>8}{'qemu':>6}")
+        for label, words in programs.items():
+            found = measure([*command, "run", *root, *words], ["qemu-riscv64", *root, *words], empty, Path(name), options.repeat)
+            middle = {kind: statistics.median(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
+            best = {kind: min(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
+            size = {kind: statistics.median(kib for _, kib in runs) / 1024 for kind, runs in found.items()}
+            times = [f"{middle[kind]:.1f} ({best[kind]:.1f})" for kind in found]
+            line = "".join(f"{text:>18}" for text in times)
+            for kind in ("warm", "cold"):
+                ratio = f"{middle[kind] / middle['qemu']:.2f} ({best[kind] / best['qemu']:.2f})"
+                line += f"{ratio:>14}"
+            print(f"{label:<18}{line}{size['warm']:>8.1f}{size['qemu']:>6.1f}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ Names are imported at their first use, so that ``import polyvm`` costs next to n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -19,6 +17,7 @@ __all__ = [
     "Stopped", "Syscall", "Unsupported", "Until", "__version__", "demo_program", "errors", "run",
 ]  # fmt: skip
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm import errors
     from polyvm.api.cpu import BlockCount, Cpu

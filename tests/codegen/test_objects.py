@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 
 import pytest
 
 from polyvm.codegen.native import compile_object
-from polyvm.codegen.objects import LoadedObject
+from polyvm.codegen.objects import LoadedObject, link
 from polyvm.errors import EngineError
 
 TEXT = """
@@ -50,6 +51,29 @@ def test_damaged_objects_are_refused() -> None:
     for bad in (b"", b"\x7fELF", good[:100], b"\0" * 200, good[: len(good) // 2]):
         with pytest.raises(EngineError):
             LoadedObject(bad)
+
+
+def test_an_image_can_be_loaded_again_and_again() -> None:
+    image = link(compile_object(TEXT))
+    for loaded in (LoadedObject(image), LoadedObject(image)):
+        pick = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(loaded.symbols["pick"])
+        assert (pick(0), pick(1)) == (1, 2)
+        assert loaded.start <= loaded.symbols["pick"] < loaded.end
+        assert all(loaded.address(name) == place for name, place in loaded.symbols.items())
+
+
+def test_damaged_images_are_refused() -> None:
+    good = link(compile_object(TEXT))
+    head = len(good) - len(good.partition(b"pick")[2])
+    for at in range(8, 40, 4):  # the sizes and numbers of the head
+        for wrong in (0, 1 << 16, 0xFFFFFFFF):
+            bad = good[:at] + struct.pack("<I", wrong) + good[at + 4 :]
+            if bad != good:
+                with pytest.raises(EngineError):
+                    LoadedObject(bad)
+    for length in (8, 30, head, len(good) - 1):
+        with pytest.raises(EngineError):
+            LoadedObject(good[:length])
 
 
 def test_a_missing_symbol_is_named() -> None:

@@ -38,6 +38,7 @@ def main(descriptor: int) -> None:
     if summary.exhausted:
         channel.set_state(EXHAUSTED)
     sys.stdout.flush()
+    channel.finish()  # a guest that was resumed may end before its parent has heard so
     os._exit(launch.end(summary.status))
 
 

@@ -141,16 +141,21 @@ class Channel:
         """Wait for one request and answer it."""
         while self._libc.sem_wait(self._asked):
             pass  # interrupted
-        message = self.payload
-        size = struct.unpack_from("<I", message)[0]
-        try:
-            result = answer(json.loads(message[4 : 4 + size]), message[4 + size :])
-            failed = 0
-        except Exception as error:  # it is the parent's request that failed
-            result, failed = pack_error(error), 1
-        self.payload = result
-        self._put(_FAILED, failed)
-        self._libc.sem_post(self._answered)
+        with self._lock:
+            message = self.payload
+            size = struct.unpack_from("<I", message)[0]
+            try:
+                result = answer(json.loads(message[4 : 4 + size]), message[4 + size :])
+                failed = 0
+            except Exception as error:  # it is the parent's request that failed
+                result, failed = pack_error(error), 1
+            self.payload = result
+            self._put(_FAILED, failed)
+            self._libc.sem_post(self._answered)
+
+    def finish(self) -> None:
+        """Wait until the request that is being served, if any, is answered; serve no more."""
+        self._lock.acquire()
 
 
 def memory_file() -> int:

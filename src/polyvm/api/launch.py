@@ -5,11 +5,14 @@ On the way of `polyvm run`, so light: it imports what it needs when it needs it.
 
 from __future__ import annotations
 
+import gc
 import os
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from polyvm.engine.statistics import Statistics
     from polyvm.linux import Process
 
@@ -51,18 +54,33 @@ class Launch:
 class Summary:
     """How a run ended: `status` is the exit status, or minus the number of the signal that killed the guest."""
 
-    __slots__ = ("exhausted", "seconds", "statistics", "status", "threads")
+    __slots__ = ("_process", "exhausted", "seconds", "status", "threads")
 
-    def __init__(self, status: int, statistics: Statistics, seconds: float, threads: int, exhausted: bool) -> None:
-        self.status = status
-        self.statistics = statistics
+    def __init__(self, process: Process, status: int, seconds: float) -> None:
+        self._process = process
+        self.exhausted = process.exhausted
+        self.status = EXIT_BUDGET if self.exhausted else status
         self.seconds = seconds
-        self.threads = threads
-        self.exhausted = exhausted
+        self.threads = process.thread_count
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters of all threads; counted when they are asked for."""
+        return self._process.statistics()
 
 
 def prepare(launch: Launch) -> Process:
     """Load the program; raises OSError or ElfError."""
+    # What is made until the program runs stays: looking for garbage in it takes longer than reading the program.
+    gc.disable()
+    try:
+        return _prepare(launch)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _prepare(launch: Launch) -> Process:
     from polyvm.linux import Process
 
     policy = None
@@ -88,10 +106,7 @@ def execute(process: Process) -> Summary:
     status = process.run()
     seconds = perf_counter() - began
     process.jit.close()
-    exhausted = process.exhausted
-    return Summary(
-        EXIT_BUDGET if exhausted else status, process.statistics(), seconds, process.thread_count, exhausted
-    )
+    return Summary(process, status, seconds)
 
 
 def end(status: int) -> int:

@@ -7,8 +7,8 @@ native one; every other command is a click command in the module of its name, im
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from polyvm.cli import EXIT_USAGE
 from polyvm.cli.options import RUN, HelpRequest, integer, parse, seconds
 from polyvm.errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.api.launch import Launch, Summary
 

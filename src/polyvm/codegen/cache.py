@@ -8,9 +8,13 @@ atomic, so concurrent processes never see half an entry.
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
-from typing import TYPE_CHECKING
 
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL, which takes longer than all that is hashed
+except ImportError:
+    from hashlib import blake2b
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

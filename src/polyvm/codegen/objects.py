@@ -1,43 +1,67 @@
-"""Relocatable ELF objects into executable memory.
+"""Relocatable ELF objects into executable memory, in two steps.
 
-A loader of its own because a warm start must not wait for LLVM's library to load. It handles what LLVM emits for
+`link` makes an image of an object: what will lie in memory, as if at address 0, with all that does not depend on the address
+resolved. Images are what is cached and what the compiler's process answers, so a start has only to copy one and to add its
+address to the words of its tables. `LoadedObject` does that. Memory is written first and made executable after (W^X).
+
+A linker of its own because a start must not wait for LLVM's library to load. It handles what LLVM emits for
 position-independent x86-64 code in the small model (System V ABI, AMD64 supplement, table 4.10) and nothing else; generated
-code calls nothing outside its own object. Memory is written first and made executable after (W^X).
+code calls nothing outside its own object.
+
+    image   magic, sizes of the code, of the data and of the writable data, each of which begins on the next page; where in the
+            writable data `more` begins; where the fault table is (0: nowhere); the number of runs, of symbols, and the size of
+            the names
+            the runs: offset and number of 8-byte words that the image's address is added to
+            the symbols: offsets; then their names, each between two line feeds
+            the code, the data, the writable data
+
+The fault table says for which accesses the host may refuse memory: the distance of the image from the start of the code space, then
+pairs of offsets in the image, of an access and of where to go on instead; a zero ends it (see `space.py`).
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.errors import EngineError
 from polyvm.mem.host import MAP_FIXED, host_mmap, host_mprotect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polyvm.codegen.space import CodeSpace
 
-_SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 2, 4, 8
-_SHF_ALLOC, _SHF_EXECINSTR = 2, 4
+_SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS, _SHT_X86_64_UNWIND = 2, 4, 8, 0x70000001
+_SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
 _R_X86_64_64, _R_X86_64_PC32, _R_X86_64_PLT32, _R_X86_64_PC64 = 1, 2, 4, 24
 _GOTPCREL = (9, 41, 42)  # GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 _PAGE = 4096
-MAPS = ".llvm_stackmaps"  # section: for whoever makes the patches; it is not loaded
-FAULTS = ".polyvm.faults"  # section: pairs of 32-bit distances, each from where it stands: an access, where to go on if it is refused
+_MAGIC = b"PVIMAGE2"
+_HEAD = struct.Struct("<8s8I")
+_CLOSED = b".data.rel.ro"  # writable only until the addresses in it are right
+MAPS = ".llvm_stackmaps"  # a section that is not loaded
+FAULTS = ".polyvm.faults"  # a section of pairs of 32-bit distances from where they stand, which becomes the fault table
+_MOST = 1 << 31  # bytes of an image: what a distance in code can span
+
+_Section = tuple[int, ...]  # name, type, flags, address, offset, size, link, info, alignment, entry size
 
 
-def _sections(data: bytes) -> list[tuple[int, ...]]:
+def _pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
+
+
+def _sections(data: bytes) -> list[_Section]:
     shoff = struct.unpack_from("<Q", data, 40)[0]
     shentsize, shnum = struct.unpack_from("<HH", data, 58)
     return [struct.unpack_from("<IIQQQQIIQQ", data, shoff + i * shentsize) for i in range(shnum)]
 
 
-def _named(data: bytes, sections: list[tuple[int, ...]], name: str) -> int:
+def _named(data: bytes, sections: list[_Section], name: str) -> int:
     """The index of a section; 0 if there is none of that name."""
     strings = sections[struct.unpack_from("<H", data, 62)[0]][4]
-    return next((i for i, s in enumerate(sections) if data.startswith(name.encode() + b"\0", strings + s[0])), 0)
+    return next((i for i, s in enumerate(sections) if i and data.startswith(name.encode() + b"\0", strings + s[0])), 0)
 
 
 def find_section(data: bytes, name: str) -> tuple[int, int]:
@@ -47,126 +71,223 @@ def find_section(data: bytes, name: str) -> tuple[int, int]:
     return (sections[index][4], sections[index][5]) if index else (0, 0)
 
 
-class LoadedObject:
-    """Code in memory: `symbols` maps each defined name to its address, `start` and `end` bound the code."""
+def link(data: bytes, more: bytes = b"", patches: Callable[[int, int], list[tuple[int, bytes]]] | None = None) -> bytes:
+    """The image of an object; raises EngineError. Its writable data ends with a word that is zero and with `more`; `patches` gets the
+    offsets of the function "region" and of that word, and says what is to be written where in the code."""
+    try:
+        return _Linker(data, more, patches).image()
+    except (struct.error, IndexError, ValueError) as error:
+        raise EngineError(f"a compiled object is damaged: {error}") from None
 
-    __slots__ = ("_given", "_patches", "_space", "end", "size", "start", "symbols")
 
+class _Linker:
     def __init__(
-        self, data: bytes, space: CodeSpace | None = None, patches: Callable[[int], list[tuple[int, bytes]]] | None = None,
-        given: dict[str, int] | None = None,
+        self, data: bytes, more: bytes, patches: Callable[[int, int], list[tuple[int, bytes]]] | None
     ) -> None:  # fmt: skip
-        """`patches` gets the address of the function "region" and says what is to be written where in its code; `given`: addresses
-        of what the object needs from outside."""
-        self._given = given or {}
-        self._space = space
-        self._patches = patches
-        self.symbols: dict[str, int] = {}
-        self.start = self.end = self.size = 0
-        try:
-            self._load(data)
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
-            raise EngineError(f"a compiled object is damaged: {error}") from None
-
-    def _load(self, data: bytes) -> None:
         if data[:4] != b"\x7fELF" or struct.unpack_from("<H", data, 18)[0] != 62:
             raise EngineError("a compiled object is not an x86-64 ELF object")
-        sections = _sections(data)
-        # Code first, then data on pages of its own, so that only code becomes executable.
-        offsets: dict[int, int] = {}
-        faults, maps = _named(data, sections, FAULTS), _named(data, sections, MAPS)
-        cursor = 0
-        bounds = [0, 0]
-        for group, executable in enumerate((True, False)):
-            for index, section in enumerate(sections):
-                flags = section[2]
-                if index and index != maps and flags & _SHF_ALLOC and bool(flags & _SHF_EXECINSTR) == executable:
-                    align = max(1, section[8])
-                    cursor = -(-cursor // align) * align
-                    offsets[index] = cursor
-                    cursor += section[5] + (8 if index == faults else 0)
-            cursor = -(-cursor // _PAGE) * _PAGE
-            bounds[group] = cursor
-        got: dict[int, int] = {}
-        relocations = [s for s in sections if s[1] == _SHT_RELA and s[7] in offsets]
+        self.data = data
+        self.sections = _sections(data)
+        self.offsets: dict[int, int] = {}  # of sections, in memory
+        self.faults, self.maps = _named(data, self.sections, FAULTS), _named(data, self.sections, MAPS)
+        self.code = self._arrange(0, _SHF_EXECINSTR)
+        self.code_pages = _pages(self.code)
+        end = self._arrange(self.code_pages, 0)
+        relocations = [section for section in self.sections if section[1] == _SHT_RELA and section[7] in self.offsets]
+        # After the data, the addresses that code loads.
+        start = -(-end // 8) * 8
+        self.got: dict[int, int] = {}
         for section in relocations:
-            for _, info, _ in struct.iter_unpack("<QQq", data[section[4] : section[4] + section[5]]):
+            for _, info, _ in struct.iter_unpack("<QQq", self._content(section)):
                 if info & 0xFFFFFFFF in _GOTPCREL:
-                    got.setdefault(info >> 32, cursor + 8 * len(got))
-        cursor += -(-8 * len(got) // _PAGE) * _PAGE
-        self.size = max(cursor, _PAGE)
-        fixed = self._space.take(self.size) if self._space is not None else 0
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (MAP_FIXED if fixed else 0)
-        base = host_mmap(fixed, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
-        image = bytearray(self.size)
-        for index, offset in offsets.items():
-            section = sections[index]
+                    self.got.setdefault(info >> 32, start + 8 * len(self.got))
+        self.data_end = start + 8 * len(self.got) if self.got else end
+        self.writable = _pages(self.data_end)
+        end = self._arrange(self.writable, _SHF_WRITE)
+        self.more = -(-end // 8) * 8
+        self.end = self.more + 8 + len(more) if more else end
+        if self.end > _MOST:
+            raise EngineError(f"a compiled object takes {self.end} bytes")
+        relocations = [section for section in self.sections if section[1] == _SHT_RELA and section[7] in self.offsets]
+        self.memory = bytearray(self.end)
+        for index, offset in self.offsets.items():
+            section = self.sections[index]
             if section[1] != _SHT_NOBITS:
-                image[offset : offset + section[5]] = data[section[4] : section[4] + section[5]]
-        values = self._symbol_values(data, sections, offsets, base)
-        for symbol, offset in got.items():
-            struct.pack_into("<Q", image, offset, values[symbol])
+                self.memory[offset : offset + section[5]] = self._content(section)
+        self.names: dict[str, int] = {}
+        self.values = self._symbols()
+        self.words: list[int] = []  # offsets of addresses
+        for symbol, offset in self.got.items():
+            self._address(offset, self._value(symbol))
         for section in relocations:
-            self._relocate(data, section, image, base, offsets[section[7]], values, got)
-        if faults and self._space is not None:
-            at = offsets[faults]
-            self._fault_table(image, at, sections[faults][5] // 4, base + at - self._space.start)
-            self._space.expect_faults(base, base + bounds[0], base + at)
-        for address, code in self._patches(self.symbols["region"]) if self._patches is not None else ():
-            image[address - base : address - base + len(code)] = code
-        from ctypes import memmove
+            self._relocate(section)
+        if self.faults:
+            self._fault_table()
+        if more:
+            self.memory[self.more + 8 :] = more
+        for place, code in patches(self.names["region"], self.more) if patches is not None else ():
+            self.memory[place : place + len(code)] = code
 
-        memmove(base, bytes(image), self.size)
-        self.start, self.end = base, base + bounds[0]
-        if bounds[0]:
-            host_mprotect(base, bounds[0], mmap.PROT_READ | mmap.PROT_EXEC)
-        if self.size > bounds[0]:
-            host_mprotect(base + bounds[0], self.size - bounds[0], mmap.PROT_READ)
+    def _fault_table(self) -> None:
+        at, count = self.offsets[self.faults], self.sections[self.faults][5] // 4
+        distances = struct.unpack_from(f"<{count}i", self.memory, at)
+        struct.pack_into(f"<{count + 2}I", self.memory, at, 0, *(at + 4 * i + d for i, d in enumerate(distances)), 0)
 
-    @staticmethod
-    def _fault_table(image: bytearray, at: int, count: int, place: int) -> None:
-        """Turn distances into distances from the start of the code space; `place` is that of the table itself."""
-        distances = struct.unpack_from(f"<{count}i", image, at)
-        struct.pack_into(f"<{count + 2}I", image, at, *(place + 4 * i + d for i, d in enumerate(distances)), 0, 0)
+    def _content(self, section: _Section) -> bytes:
+        found = self.data[section[4] : section[4] + section[5]]
+        if len(found) < section[5]:
+            raise EngineError("a compiled object is damaged: a section lies behind its end")
+        return found
 
-    def _symbol_values(
-        self, data: bytes, sections: list[tuple[int, ...]], offsets: dict[int, int], base: int
-    ) -> list[int]:
-        values: list[int] = []
-        for section in sections:
+    def _arrange(self, cursor: int, kind: int) -> int:
+        """Place the sections of one kind (flags) from `cursor` on; where they end."""
+        names = self.sections[struct.unpack_from("<H", self.data, 62)[0]][4]
+        for index, section in enumerate(self.sections):
+            # Nothing unwinds through generated code.
+            if not section[2] & _SHF_ALLOC or section[1] == _SHT_X86_64_UNWIND or index == self.maps:
+                continue
+            flags = section[2] & (_SHF_EXECINSTR | _SHF_WRITE)
+            if self.data.startswith(_CLOSED, names + section[0]):
+                flags = 0
+            if flags == kind:
+                align = max(4 if index == self.faults else 1, section[8])
+                cursor = -(-cursor // align) * align
+                self.offsets[index] = cursor
+                cursor += section[5] + (8 if index == self.faults else 0)
+        return cursor
+
+    def _symbols(self) -> list[int | None]:
+        values: list[int | None] = []
+        for section in self.sections:
             if section[1] != _SHT_SYMTAB:
                 continue
-            strings = sections[section[6]][4]
-            for name, info, _, index, value, _ in struct.iter_unpack(
-                "<IBBHQQ", data[section[4] : section[4] + section[5]]
-            ):
-                address = base + offsets[index] + value if index in offsets else 0
-                text = data[strings + name : data.index(0, strings + name)].decode()
-                if index == 0 and text in self._given:
-                    address = self._given[text]
-                    index = -1
-                values.append(address)
+            strings = self.sections[section[6]][4]
+            for name, info, _, index, value, _ in struct.iter_unpack("<IBBHQQ", self._content(section)):
+                place = self.offsets[index] + value if index in self.offsets else None
+                values.append(place)
+                text = self.data[strings + name : self.data.index(0, strings + name)].decode()
                 if text and index == 0:
                     raise EngineError(f"generated code needs {text}, which this host has to provide")
-                if text and info & 15 != 3:
-                    self.symbols[text] = address
+                if text and info & 15 != 3 and place is not None:
+                    self.names[text] = place
         return values
 
-    @staticmethod
-    def _relocate(
-        data: bytes, section: tuple[int, ...], image: bytearray, base: int, target: int, values: list[int],
-        got: dict[int, int],
-    ) -> None:  # fmt: skip
-        for offset, info, addend in struct.iter_unpack("<QQq", data[section[4] : section[4] + section[5]]):
+    def _value(self, symbol: int) -> int:
+        value = self.values[symbol]
+        if value is None:
+            raise EngineError("a compiled object refers to something that is not loaded")
+        return value
+
+    def _address(self, place: int, value: int) -> None:
+        """The 8 bytes at `place` are an address in the image."""
+        if not 0 <= value <= self.end:
+            raise EngineError("a compiled object refers to something outside of it")
+        struct.pack_into("<Q", self.memory, place, value)
+        self.words.append(place)
+
+    def _relocate(self, section: _Section) -> None:
+        memory, target = self.memory, self.offsets[section[7]]
+        for offset, info, addend in struct.iter_unpack("<QQq", self._content(section)):
             kind, symbol = info & 0xFFFFFFFF, info >> 32
             place = target + offset
             if kind == _R_X86_64_64:
-                struct.pack_into("<Q", image, place, (values[symbol] + addend) & (1 << 64) - 1)
+                self._address(place, self._value(symbol) + addend)
             elif kind in (_R_X86_64_PC32, _R_X86_64_PLT32):
-                struct.pack_into("<i", image, place, values[symbol] + addend - (base + place))
+                struct.pack_into("<i", memory, place, self._value(symbol) + addend - place)
             elif kind == _R_X86_64_PC64:
-                struct.pack_into("<q", image, place, values[symbol] + addend - (base + place))
+                struct.pack_into("<q", memory, place, self._value(symbol) + addend - place)
             elif kind in _GOTPCREL:
-                struct.pack_into("<i", image, place, got[symbol] + addend - place)
+                struct.pack_into("<i", memory, place, self.got[symbol] + addend - place)
             else:
-                raise EngineError(f"a compiled object has relocation type {kind}, which the loader does not know")
+                raise EngineError(f"a compiled object has relocation type {kind}, which the linker does not know")
+
+    def image(self) -> bytes:
+        runs: list[int] = []
+        for word in sorted(self.words):
+            if runs and runs[-2] + 8 * runs[-1] == word:
+                runs[-1] += 1
+            else:
+                runs += [word, 1]
+        names = "".join(f"\n{name}" for name in self.names).encode() + b"\n"
+        head = _HEAD.pack(
+            _MAGIC, self.code, self.data_end - self.code_pages, self.end - self.writable, self.more - self.writable,
+            self.offsets.get(self.faults, 0), len(runs) // 2, len(self.names), len(names),
+        )  # fmt: skip
+        tables = struct.pack(f"<{len(runs) + len(self.names)}I", *runs, *self.names.values())
+        parts = self.memory[: self.code], self.memory[self.code_pages : self.data_end], self.memory[self.writable :]
+        return b"".join((head, tables, names, *parts))
+
+
+class LoadedObject:
+    """An object, or the image of one, in memory; `start` and `end` bound the code. `writable`: the address of the word in the
+    writable data."""
+
+    __slots__ = ("_names", "_offsets", "_symbols", "end", "size", "start", "writable")
+
+    _names: bytes
+    _offsets: tuple[int, ...]
+
+    def __init__(self, data: bytes, space: CodeSpace | None = None) -> None:
+        if not data.startswith(_MAGIC):
+            data = link(data)
+        self._symbols: dict[str, int] | None = None
+        try:
+            self._load(data, space)
+        except (struct.error, OverflowError) as error:
+            raise EngineError(f"a compiled object is damaged: {error}") from None
+
+    def _load(self, data: bytes, space: CodeSpace | None) -> None:
+        _, code, rest, writable, more, faults, run_count, name_count, names_size = _HEAD.unpack_from(data)
+        at = _HEAD.size
+        runs = struct.unpack_from(f"<{2 * run_count}I", data, at)
+        at += 8 * run_count
+        self._offsets = struct.unpack_from(f"<{name_count}I", data, at)
+        at += 4 * name_count
+        self._names = data[at : at + names_size]
+        at += names_size
+        if len(data) != at + code + rest + writable:
+            raise EngineError("a compiled object is damaged: its sizes do not fit")
+        code_pages = _pages(code)
+        closed = _pages(code_pages + rest)
+        if more > writable or faults > closed:
+            raise EngineError("a compiled object is damaged: a table lies behind its end")
+        self.size = size = max(_pages(closed + writable), _PAGE)
+        fixed = space.take(size) if space is not None else 0
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (MAP_FIXED if fixed else 0)
+        base = host_mmap(fixed, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        from ctypes import memmove, string_at
+
+        memmove(base, data[at : at + code], code)
+        memmove(base + code_pages, data[at + code : at + code + rest], rest)
+        memmove(base + closed, data[at + code + rest :], writable)
+        for offset, count in zip(runs[::2], runs[1::2], strict=True):
+            if offset + 8 * count > size:
+                raise EngineError("a compiled object is damaged: a table lies behind its end")
+            # All words of a table in one addition: offset and address together are below 2**64, so nothing is carried.
+            ones = int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
+            words = int.from_bytes(string_at(base + offset, 8 * count), "little") + base * ones
+            memmove(base + offset, words.to_bytes(8 * count, "little"), 8 * count)
+        self.start, self.end = base, base + code_pages
+        if code_pages:
+            host_mprotect(base, code_pages, mmap.PROT_READ | mmap.PROT_EXEC)
+        if faults and space is not None:
+            memmove(base + faults, struct.pack("<I", base - space.start), 4)
+            space.expect_faults(base, base + code_pages, base + faults)
+        self.writable = base + closed + more
+        if closed > code_pages:
+            host_mprotect(base + code_pages, closed - code_pages, mmap.PROT_READ)
+
+    def address(self, name: str) -> int:
+        """The address of one defined name, quicker than by `symbols`."""
+        at = self._names.find(f"\n{name}\n".encode())
+        if at < 0:
+            raise EngineError(f"a compiled object has no {name}")
+        index = self._names[:at].count(b"\n")
+        return self.start + self._offsets[index]
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """Each defined name's address."""
+        if self._symbols is None:
+            self._symbols = dict(zip(self._names.decode().split(), map(self.start.__add__, self._offsets), strict=True))
+        return self._symbols

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap
-import threading
 
 from polyvm.errors import EngineError
 from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mprotect
@@ -21,11 +21,11 @@ class CodeSpace:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         self.start = host_mmap(0, _SIZE, _NO_ACCESS, flags, -1, 0)
         self.end = self.start + _SIZE
-        # For each page of the range the address of a table, or 0: where the accesses on it that the host may refuse are, and where
-        # the code goes on then. Distances from `start`, pairs of 32 bits; a zero ends it.
+        # For each page of the range the address of a table (`objects.py`), or 0: which accesses in the code on it the host may
+        # refuse, and where the code goes on then. The signal handler looks there.
         self.faults = host_mmap(0, 8 * (_SIZE // _PAGE), mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
         self._next = self.start
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._stubs: dict[str, int] = {}
 
     @property

@@ -6,7 +6,6 @@ import _thread
 import ctypes
 import mmap
 import os
-from typing import TYPE_CHECKING
 
 from polyvm.codegen.space import code_space
 from polyvm.engine.interpreter import load
@@ -23,16 +22,17 @@ from polyvm.engine.layout import (
     RM_TABLE_NEAREST,
     coverage_hash,
 )
-from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from polyvm.engine.jit import Jit
+    from polyvm.engine.statistics import Statistics
     from polyvm.mem import Arena
 
 JIT_MODES = ("off", "quick", "full", "auto")
@@ -169,7 +169,7 @@ class Core:
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
         for name in ("refill", "lookup", "resume", "budget_out"):
-            self._set(f"f_{name}", self._native.object.symbols[name])
+            self._set(f"f_{name}", self._native.object.address(name))
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
         self.arena = arena
@@ -444,12 +444,12 @@ class Core:
         return (
             native.start,
             native.end,
-            native.symbols["host_fault"],
+            native.address("host_fault"),
             self._cpu + record["host_sp"],
             self._cpu + record["arg0"],
             code_space().start,
             code_space().end,
-            native.symbols["region_fault"],
+            native.address("region_fault"),
             self._cpu,
             code_space().faults,
         )
@@ -520,6 +520,8 @@ class Core:
 
     def statistics(self) -> Statistics:
         """Counters since the core was made."""
+        from polyvm.engine.statistics import Statistics
+
         self._native.scan(self._cpu, 0, 0, 0)
         return Statistics(
             instructions=self._get("executed"),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NOTE_N, NOTE_COUNTED, NOTE_PC, NOTE_BACK, NOTE_AT, NOTE_ENTRIES = 0, 4, 8, 16, 20, 24
 SAVED, MEMORY, SMALL, SUM, LARGE = range(5)
-PATCH_SIZE = 12
+PATCH_SIZE = 13
 _FIRST_VECTOR = 17  # DWARF number of xmm0
 _SAVED_VECTORS = 16 * 16  # bytes, before the saved rax
 _REGISTER, _DIRECT, _INDIRECT, _CONSTANT, _CONSTANT_INDEX = range(1, 6)
@@ -89,15 +89,15 @@ def _entry(kind: int, register: int, where: int, home: int, large: tuple[int, ..
     return struct.pack("<BBHi", MEMORY if kind == _INDIRECT else SUM, register, home, where)
 
 
-def patches(notes: bytes, function: int, place: int, trampoline: int, origin: int) -> list[tuple[int, bytes]]:
-    """What to write where: into the code of the function at address `function` whose notes lie at address `place`. The call
-    of `trampoline` is followed by an instruction without effect that has the note's distance from `origin` in it."""
+def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:
+    """What to write where: into the code of the function at `function`, where the word at `place` holds the address of the
+    trampoline and the notes follow it. The call is followed by an instruction without effect that has the note's distance in it."""
     found: list[tuple[int, bytes]] = []
     at = 0
     while at < len(notes):
         n, patch = struct.unpack_from("<I", notes, at)[0], struct.unpack_from("<I", notes, at + NOTE_AT)[0]
-        code = function + patch
-        found.append((code, struct.pack("<Bi3sI", 0xE8, trampoline - (code + 5), b"\x0f\x1f\x80", place + at - origin)))
+        after = function + patch + 6
+        found.append((after - 6, struct.pack("<HiHBi", 0x15FF, place - after, 0x1F0F, 0x80, place + 8 + at - after)))
         at = _after(notes, at, n)
     return found
 
@@ -122,7 +122,7 @@ def _after(notes: bytes, at: int, n: int) -> int:
     return at
 
 
-def trampoline(restore: int, origin: int) -> bytes:
+def trampoline(restore: int) -> bytes:
     """Save all registers, call `restore(saved rax, note)`, go on after the patch point."""
     code = bytearray()
 
@@ -138,8 +138,7 @@ def trampoline(restore: int, origin: int) -> bytes:
         high = 0x78 if i > 7 else 0xF8
         put(f"c5 {high:02x} 11 {0x84 | (i & 7) << 3:02x} 24" + struct.pack("<i", 16 * i).hex())  # vmovups [rsp + 16 i], xmm i
     put("48 8b 87 80 00 00 00")  # mov rax, [rdi + 128]          the return address
-    put("8b 70 03")  # mov esi, [rax + 3]
-    put("48 b8" + struct.pack("<Q", origin).hex())  # mov rax, origin
+    put("48 63 70 03")  # movsxd rsi, dword [rax + 3]
     put("48 01 c6")  # add rsi, rax
     put("48 89 e5")  # mov rbp, rsp
     put("48 83 e4 f0")  # and rsp, -16

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
 
 import polyvm
 from polyvm.codegen import cache
-from polyvm.codegen.objects import LoadedObject
+from polyvm.codegen.objects import LoadedObject, link
 from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
 from polyvm.isa import get as get_isa
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,58 +42,74 @@ class NativeInterpreter:
         self.object = loaded
         self.record = record
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
-        self.run: Callable[[int], int] = prototype(loaded.symbols["run"])
-        self.flush: Callable[[int], int] = prototype(loaded.symbols["flush"])
+        self.run: Callable[[int], int] = prototype(loaded.address("run"))
+        self.flush: Callable[[int], int] = prototype(loaded.address("flush"))
         quad = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
-        self.scan: Callable[[int, int, int, int], int] = quad(loaded.symbols["scan"])
+        self.scan: Callable[[int, int, int, int], int] = quad(loaded.address("scan"))
         binary = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64)
-        self.known: Callable[[int, int], int] = binary(loaded.symbols["known"])
-        self.install: Callable[[int, int], int] = binary(loaded.symbols["install"])
+        self.known: Callable[[int, int], int] = binary(loaded.address("known"))
+        self.install: Callable[[int, int], int] = binary(loaded.address("install"))
 
 
 def _stamp() -> str:
     """Changes whenever a source file that shapes generated code does."""
     root = os.path.dirname(polyvm.__file__)
+    folders = [f"{root}/{package}" for package in ("ir", "isa", "codegen", "engine", "vcpu", "mem")]
     parts: list[str] = []
-    for package in ("ir", "isa", "codegen", "engine", "vcpu", "mem"):
-        for folder, _, files in os.walk(os.path.join(root, package)):
-            for name in files:
+    for folder in folders:  # which grows
+        with os.scandir(folder) as found:
+            for entry in found:
+                name = entry.name
                 if name.endswith(".py"):
-                    status = os.stat(os.path.join(folder, name))
+                    status = entry.stat()
                     parts.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
+                elif entry.is_dir() and name != "__pycache__":
+                    folders.append(entry.path)
     return ",".join(sorted(parts))
 
 
 def _host_features() -> str:
     """What the kernel says of the host CPU: cheaper than asking LLVM, and as telling."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            seen = [line for line in file.read(8192).splitlines() if line.startswith(("model name", "flags"))]
-        return "\n".join(seen[:2])
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:
+            seen = [line for line in file.read(8192).splitlines() if line.startswith((b"model name", b"flags"))]
+        return b"\n".join(seen[:2]).decode("ascii", "replace")
     except OSError:
-        return platform.processor()
+        return ""
 
 
-def _require_host() -> None:
-    if platform.machine() != "x86_64":
-        raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {platform.machine()}")
-    features = _host_features().split()
+def _require_host() -> str:
+    """What `_host_features` says; raises UnsupportedError where the engine cannot run."""
+    machine = os.uname().machine
+    if machine != "x86_64":
+        raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {machine}")
+    said = _host_features()
+    features = said.split()
     missing = [name for name in ("fma", "f16c", "sse4_1", "cx16", "pclmulqdq") if features and name not in features]
     if missing:
         raise UnsupportedError(f"this CPU lacks {', '.join(missing)}; the software engine needs x86-64-v3")
+    return said
 
 
-@lru_cache(maxsize=4)
+_loaded: dict[str, NativeInterpreter] = {}
+
+
 def load(name: str) -> NativeInterpreter:
     """The interpreter for guest architecture `name`, from the cache or compiled now."""
-    _require_host()
+    if name not in _loaded:
+        _loaded[name] = _load(name)
+    return _loaded[name]
+
+
+def _load(name: str) -> NativeInterpreter:
+    host = _require_host()
     isa = get_isa(name)
-    entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), _host_features(), str(_OPTIMISATION))
+    entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), host, str(_OPTIMISATION))
     data = cache.load(entry)
     if data is None:
         from polyvm.codegen.native import compile_object
 
-        data = compile_object(build(isa).text(), _OPTIMISATION)
+        data = link(compile_object(build(isa).text(), _OPTIMISATION))
         cache.store(entry, data)
     return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout), entry)
 
@@ -181,13 +195,16 @@ class _Handlers:
         return emitter
 
 
-class Staged(NamedTuple):
+class Staged:
     """A body over unknown operands: its IR, the operations in it, whether it ends a block, its operand nodes."""
 
-    region: Region
-    ops: set[str]
-    terminates: bool
-    operands: list[Value]
+    __slots__ = ("operands", "ops", "region", "terminates")
+
+    def __init__(self, region: Region, ops: set[str], terminates: bool, operands: list[Value]) -> None:
+        self.region = region
+        self.ops = ops
+        self.terminates = terminates
+        self.operands = operands
 
 
 def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:

@@ -14,14 +14,13 @@ import os
 import struct
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
-from polyvm.engine.exits import patches, taken_often, trampoline
+from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.region import COUNTERS, FULL, QUICK, Compiled, RegionSpec
@@ -29,6 +28,7 @@ from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.engine.core import Core, JitSource
 
@@ -67,11 +67,12 @@ class Installed:
 
     def __init__(self, compiled: Compiled, restore: int) -> None:
         space = code_space()
-        self.counters = space.place(bytes(8 * COUNTERS * len(compiled.ways))) if compiled.level == QUICK else 0
-        self.notes = space.place(compiled.notes) if compiled.notes else 0
-        loaded = LoadedObject(compiled.data, space, lambda function: patches(
-            compiled.notes, function, self.notes, space.stub(f"exit {restore}", trampoline(restore, space.start)), space.start
-        ), {"counters": self.counters})  # fmt: skip
+        loaded = LoadedObject(compiled.data, space)
+        self.counters = loaded.address("counters") if compiled.level == QUICK else 0
+        self.notes = 0
+        if compiled.notes:
+            ctypes.c_uint64.from_address(loaded.writable).value = space.stub(f"exit {restore}", trampoline(restore))
+            self.notes = loaded.writable + 8
         self.compiled = compiled
         self.level = compiled.level
         buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
@@ -80,7 +81,7 @@ class Installed:
             parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
         self.records = (ctypes.c_uint64 * (3 * len(compiled.entries)))()
         for i in range(len(compiled.entries)):
-            self.records[3 * i : 3 * i + 3] = [loaded.symbols["region"], i, ctypes.addressof(parts)]
+            self.records[3 * i : 3 * i + 3] = [loaded.address("region"), i, ctypes.addressof(parts)]
         self.keep = (loaded, buffers, parts)
         self.heat = 0
         self.before: tuple[int, ...] = (0,) * len(compiled.ways)
@@ -356,11 +357,11 @@ class Jit:
         """A rare exit of a well made region is not rare: make the region anew, so that it goes on there."""
         note = core.get_field("hot_exit")
         core.set_field("hot_exit", 0)
-        region = next((r for r in self.regions.values() if r.notes <= note < r.notes + len(r.compiled.notes)), None)
+        region = next((r for r in self.regions.values() if r.notes <= note < r.notes + r.compiled.notes), None)
         if region is None:
             return
         head = region.compiled.entries[0]
-        new = set(taken_often(ctypes.string_at(region.notes, len(region.compiled.notes)), _SEVERAL)) - self._warm
+        new = set(taken_often(ctypes.string_at(region.notes, region.compiled.notes), _SEVERAL)) - self._warm
         self._warm |= new
         if any(spec.head == head for _, spec, _ in self._asked.values()):
             return

@@ -34,8 +34,7 @@ Slot: what one instruction's handler needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 

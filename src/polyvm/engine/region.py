@@ -71,8 +71,8 @@ class RegionSpec(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """A compiled region: its object file and the guest code that it stands for. `inside`: the addresses of all its blocks. `notes`:
-    of its rare exits (`exits.py`). `ways`: for each block inside its length in instructions, where its jump goes and where it goes
+    """A compiled region: its image and the guest code that it stands for. `inside`: the addresses of all its blocks. `notes`:
+    bytes of the notes of its rare exits (`exits.py`). `ways`: for each block inside its length in instructions, where its jump goes and where it goes
     on otherwise (0: elsewhere), and 1 if it closes a cycle; code of the quick kind counts at them, and has COUNTERS for each. `warm`:
     where rare exits of it, made before, turned out to lead often."""
 
@@ -82,7 +82,7 @@ class Compiled(NamedTuple):
     instructions: int
     parts: list[tuple[int, bytes]]
     data: bytes
-    notes: bytes
+    notes: int
     ways: list[tuple[int, int, int, int]]
     warm: list[int]
 

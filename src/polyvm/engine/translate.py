@@ -349,7 +349,8 @@ class RegionEmitter(HandlerEmitter):
             self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
 
     def _counter(self, counter: int) -> str:
-        self.module.declare("counters", "@counters = external hidden global i8")
+        size = COUNTERS * len(self.spec.blocks)
+        self.module.declare("counters", f"@counters = hidden global [{size} x i64] zeroinitializer")
         return f"getelementptr (i8, ptr @counters, i64 {8 * (COUNTERS * self._numbers[self._block.spec.pc] + counter)})"
 
     def _begin(self, block: Block, label: str) -> None:

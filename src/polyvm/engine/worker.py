@@ -14,13 +14,14 @@ import signal
 import socket
 import sys
 
-Answer = tuple[bytes, bytes, list[tuple[int, int, int, int]]]
+Answer = tuple[bytes, int, list[tuple[int, int, int, int]]]
 
 
 def compile_region(packed: bytes) -> Answer:
-    """The object of a packed region, the notes of its exits, the ways of its blocks."""
+    """The image of a packed region, the notes of its exits, the ways of its blocks."""
     from polyvm.codegen.native import compile_region_object
-    from polyvm.engine.exits import pack
+    from polyvm.codegen.objects import link
+    from polyvm.engine.exits import pack, patches
     from polyvm.engine.region import FULL, RegionSpec
     from polyvm.engine.translate import translate
     from polyvm.isa import get
@@ -28,7 +29,8 @@ def compile_region(packed: bytes) -> Answer:
     spec = RegionSpec.unpack(packed)
     translated = translate(get(spec.isa), spec)
     data = compile_region_object(translated.text, full=spec.level == FULL, loops=translated.loops)
-    return data, pack(data, translated.exits), translated.ways
+    notes = pack(data, translated.exits)
+    return link(data, notes, lambda function, place: patches(notes, function, place)), len(notes), translated.ways
 
 
 def frame(number: int, payload: bytes | Answer | str) -> bytes:

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from polyvm.errors import UnsupportedError
-from polyvm.isa.insn import Decoded, Encoding, Insn, OperandSpec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from polyvm.ir import Builder, StateLayout, Value
     from polyvm.isa.decode import Decoder
     from polyvm.isa.disasm import Disassembler
-    from polyvm.isa.insn import InstructionSet
+    from polyvm.isa.insn import Decoded, Encoding, Insn, InstructionSet, OperandSpec
 
 __all__ = ["NAMES", "Decoded", "Encoding", "Insn", "Isa", "OperandSpec", "get"]
 
@@ -131,3 +129,13 @@ def get(name: str) -> Isa:
 
         found = _loaded[name] = Riscv64()
     return found
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("Decoded", "Encoding", "Insn", "OperandSpec"):
+        raise AttributeError(f"module 'polyvm.isa' has no attribute {name!r}")
+    from polyvm.isa import insn
+
+    value: object = getattr(insn, name)
+    globals()[name] = value
+    return value

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.linux import procfs
 from polyvm.linux.numbers import HOST
 from polyvm.linux.syscalls import EBADF, EFAULT, EINVAL, ENOENT, host_path, syscall, usable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from polyvm.linux import host
 from polyvm.linux.syscalls import EBADF, EINVAL, syscall
 from polyvm.mem import EXEC, PAGE_MASK, READ, WRITE, page_ceil
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.errors import ElfError
 from polyvm.linux import host
 from polyvm.linux.numbers import HOST
 from polyvm.linux.syscalls import EINVAL, ENOSYS, EPERM, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 

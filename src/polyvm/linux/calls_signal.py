@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.linux import host, signals
 from polyvm.linux.numbers import HOST
 from polyvm.linux.syscalls import EINTR, EINVAL, EPERM, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.linux.calls_signal import read_mask, use_mask
 from polyvm.linux.numbers import HOST
 from polyvm.linux.syscalls import EFAULT, EINVAL, ENOSYS, syscall
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
 
 from polyvm.linux import host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def end_as(status: int) -> NoReturn:

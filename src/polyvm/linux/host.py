@@ -30,11 +30,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from typing import TYPE_CHECKING
 
 from polyvm.errors import EngineError
 from polyvm.linux.numbers import HOST
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.mem import Arena
 
@@ -151,6 +151,9 @@ def assemble_handler() -> bytes:
     a.put("4d 8b 04 c8")  # mov r8, [r8 + rcx * 8]
     a.put("4d 85 c0")  # test r8, r8
     a.jump("74", "lost")
+    a.put("45 8b 10")  # mov r10d, [r8]
+    a.put("45 29 d1")  # sub r9d, r10d
+    a.put("49 83 c0 04")  # add r8, 4
     a.label("next")
     a.put("41 8b 08")  # mov ecx, [r8]
     a.put("85 c9")  # test ecx, ecx
@@ -159,6 +162,7 @@ def assemble_handler() -> bytes:
     a.put("44 39 c9")  # cmp ecx, r9d
     a.jump("75", "next")
     a.put("41 8b 48 fc")  # mov ecx, [r8 - 4]
+    a.put("4c 01 d1")  # add rcx, r10
     a.put("48 03 48 50")  # add rcx, [rax + 80]
     a.put("48 89 8a a8 00 00 00")  # mov [rdx + 168], rcx       rip
     a.put("c3")  # ret

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 from polyvm.linux import host, procfs
 from polyvm.linux.syscalls import EFAULT, EINVAL, EPERM, error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

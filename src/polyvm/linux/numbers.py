@@ -99,7 +99,8 @@ futex_wait=455 futex_requeue=456
 
 
 def _parse(text: str) -> dict[str, int]:
-    return {name: int(number) for name, _, number in (word.partition("=") for word in text.split())}
+    words = text.replace("=", " ").split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
 
 GUESTS = {"riscv64": _GENERIC}

@@ -10,12 +10,9 @@ import _thread
 import ctypes
 import os
 import struct
-import threading
-from typing import TYPE_CHECKING, NoReturn
 
 from polyvm.boot.elf import ElfFile
 from polyvm.engine import Core, JitSource
-from polyvm.engine.statistics import Statistics
 from polyvm.errors import MemoryFault, MissingInterpreter, NotElf
 from polyvm.linux import host, signals
 from polyvm.linux.loader import Image, Program, load
@@ -23,15 +20,20 @@ from polyvm.linux.paths import Paths
 from polyvm.mem import Arena
 from polyvm.vcpu import exits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
+    from typing import NoReturn
 
+    from polyvm.engine.statistics import Statistics
     from polyvm.linux.policy import Policy
 
 # ELF hardware capabilities of riscv64: a bit for each single-letter extension (arch/riscv/include/uapi/asm/hwcap.h).
 _HWCAP = sum(1 << ord(letter) - ord("a") for letter in "imafdc")
 _NATIVE_STACK = 1 << 20
 _SHEBANG_DEPTH = 5
+_RLIMIT_STACK = 3
 
 
 class ProcessExit(BaseException):
@@ -200,7 +202,7 @@ class Process:
         self.max_instructions = max_instructions
         self.exhausted = False
         self.exit_status: int | None = None
-        self.lock = threading.RLock()
+        self.lock = _thread.RLock()
         self.actions = [signals.Action() for _ in range(65)]
         self.threads: list[Thread] = []
         self.thread_count = 1
@@ -211,9 +213,9 @@ class Process:
         self.argv: list[bytes] = []
         self.brk = self.brk_start = 0
         self.vfork_fd = -1
-        self._finished = Statistics()
+        self._finished: Statistics | None = None
         self._pausing = False
-        self._resumed = threading.Condition(self.lock)
+        self._condition: threading.Condition | None = None
         self.strace_fd = -1
         self.own_descriptors: list[int] = []  # polyvm's, which the guest's execve does not close
         if strace:
@@ -295,9 +297,9 @@ class Process:
     def _load(
         self, core: Core, program: Program, interpreter: Program | None, argv: list[bytes], variables: list[bytes]
     ) -> None:
-        import resource
-
-        soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        limit = (ctypes.c_int64 * 2)()
+        host.raw("prlimit64", 0, _RLIMIT_STACK, 0, ctypes.addressof(limit))
+        soft = limit[0]
         stack = 8 << 20 if soft < 0 else min(max(soft, 1 << 20), 1 << 30)
         try:
             self.image = load(
@@ -396,7 +398,7 @@ class Process:
     def _wait_for_others(self, thread: Thread) -> int:
         """The first thread has ended: the process goes on until the last one has."""
         host.set_mask(-1)
-        with self._resumed:
+        with self.lock:
             while self.exit_status is None and self.threads:
                 self._resumed.wait()
         return self.exit_status if self.exit_status is not None else 0
@@ -410,7 +412,7 @@ class Process:
         before = host.get_mask()
         host.set_mask(-1)
         try:
-            threading.stack_size(_NATIVE_STACK)
+            _thread.stack_size(_NATIVE_STACK)
             _thread.start_new_thread(self._thread_main, (thread, prepare, ready))
             ready.acquire()
         finally:
@@ -442,13 +444,14 @@ class Process:
     def _leave(self, thread: Thread) -> None:
         host.set_mask(-1)
         thread.release()
-        with self._resumed:
+        with self.lock:
             if thread in self.threads:
                 self.threads.remove(thread)
-            self._finished += thread.core.statistics()
+            done = thread.core.statistics()
+            self._finished = done if self._finished is None else self._finished + done
             if thread is not self.leader:
                 thread.core.close()
-            self._resumed.notify_all()
+            self._notify()
 
     def _end_child(self, status: int) -> NoReturn:
         """End a forked host process as the guest ended."""
@@ -468,11 +471,11 @@ class Process:
         if pid == 0:
             self.forked = True
             self.jit.after_fork()
-            self.lock = threading.RLock()
-            self._resumed = threading.Condition(self.lock)
+            self.lock = _thread.RLock()
+            self._condition = None
             self.threads = [thread]
             self.leader = thread
-            self._finished = Statistics()
+            self._finished = None
             thread.enter()
             thread.pending = []
         host.set_mask(before)
@@ -480,12 +483,26 @@ class Process:
 
     # -- ending and stopping ----------------------------------------------------------------------------------
 
+    @property
+    def _resumed(self) -> threading.Condition:
+        """What `_notify` wakes, for those who hold the lock. Made when somebody waits: most programs have one thread."""
+        if self._condition is None:
+            import threading
+
+            self._condition = threading.Condition(self.lock)
+        return self._condition
+
+    def _notify(self) -> None:
+        """Tell those who wait for a change of this process; the lock is held."""
+        if self._condition is not None:
+            self._condition.notify_all()
+
     def exit(self, status: int) -> NoReturn:
         """End the process."""
         with self.lock:
             if self.exit_status is None:
                 self.exit_status = status
-            self._resumed.notify_all()
+            self._notify()
             self._kick_all()
         raise ProcessExit(self.exit_status)
 
@@ -508,9 +525,9 @@ class Process:
         if self._ending is not None and self._ending is not thread:
             raise ThreadExit
         if self._pausing:
-            with self._resumed:
+            with self.lock:
                 thread.parked = True
-                self._resumed.notify_all()
+                self._notify()
                 while self._pausing and self.exit_status is None:
                     self._resumed.wait()
                 thread.parked = False
@@ -521,7 +538,7 @@ class Process:
         """End all threads but this one, as execve does."""
         if len(self.threads) == 1:
             return
-        with self._resumed:
+        with self.lock:
             self._ending = thread
             while len(self.threads) > 1:
                 self._kick_all(thread)
@@ -530,12 +547,14 @@ class Process:
 
     def pause(self) -> None:
         """Stop all threads before their next instruction; returns when those that run have stopped."""
-        with self._resumed:
+        with self.lock:
             self._pausing = True
             if not self.threads:
                 self._core.request_stop()
                 return
             for _ in range(100):
+                if self.exit_status is not None:
+                    return
                 self._kick_all()
                 if all(thread.parked for thread in self.threads):
                     return
@@ -543,20 +562,23 @@ class Process:
 
     def resume(self) -> None:
         """Go on after `pause`."""
-        with self._resumed:
+        with self.lock:
             self._pausing = False
-            self._resumed.notify_all()
+            self._notify()
 
     def remaining(self, core: Core) -> int:
         """Instructions that `core` may execute still."""
         limit = self.max_instructions or 0
         others = sum(t.core.instructions for t in self.threads if t.core is not core)
-        return max(0, limit - self._finished.instructions - others - core.instructions)
+        finished = 0 if self._finished is None else self._finished.instructions
+        return max(0, limit - finished - others - core.instructions)
 
     def statistics(self) -> Statistics:
         """Counters of all threads, added up."""
-        total = self._finished
+        from polyvm.engine.statistics import Statistics
+
         with self.lock:
+            total = self._finished or Statistics()
             for thread in self.threads:
                 total += thread.core.statistics()
         return self.jit.add_to(total)

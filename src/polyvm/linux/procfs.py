@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from polyvm.mem import EXEC, READ, WRITE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Process
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from polyvm.linux.syscalls import FUNCTIONS
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.syscalls import Handler
 
@@ -186,7 +184,7 @@ def lookup(name: str) -> tuple[str, Handler | None]:
                 _places[item] = module
     home = _places.get(name)
     if home is not None:
-        import_module(f"polyvm.linux.{home}")
+        __import__(f"polyvm.linux.{home}")
         return FUNCTIONS.get(name, ("", None))
     return _signatures.get(name, ""), None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 from polyvm.linux import host
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Process, Thread
 

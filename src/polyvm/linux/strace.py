@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import signal
-from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.linux.process import Thread
     from polyvm.linux.syscalls import Argument, Signature

@@ -17,11 +17,11 @@ A signature alone goes to the host's system call of that name. Functions in the 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.errors import MemoryFault
 from polyvm.linux.numbers import HOST, guest_names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,19 +33,25 @@ if TYPE_CHECKING:
 EPERM, ENOENT, EINTR, EBADF, EFAULT, EINVAL, ENOSYS = 1, 2, 4, 9, 14, 22, 38
 
 
-class Argument(NamedTuple):
+class Argument:
     """One argument: its name, type, and for a buffer the size."""
 
-    name: str
-    type: str
-    size: str
+    __slots__ = ("name", "size", "type")
+
+    def __init__(self, name: str, type_: str, size: str) -> None:
+        self.name = name
+        self.type = type_
+        self.size = size
 
 
-class Signature(NamedTuple):
+class Signature:
     """A parsed signature."""
 
-    name: str
-    arguments: tuple[Argument, ...]
+    __slots__ = ("arguments", "name")
+
+    def __init__(self, name: str, arguments: tuple[Argument, ...]) -> None:
+        self.name = name
+        self.arguments = arguments
 
 
 def parse_signature(text: str) -> Signature:

@@ -10,12 +10,10 @@ Otherwise the host's pages stay readable and writable, and every access checks t
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap as _mmap
-import threading
 from bisect import bisect_right
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
 from polyvm.mem.attributes import (
@@ -35,6 +33,7 @@ from polyvm.mem.attributes import (
 )
 from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mprotect, host_mremap, host_munmap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -99,7 +98,7 @@ class Arena:
         self._epoch.value = 1
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
-        self.lock = threading.RLock()
+        self.lock = _thread.RLock()
         self.low = 0x10000  # mappings without a wished address stay above this
         self.top = self.size - (1 << 30)  # and below this
 
@@ -210,27 +209,11 @@ class Arena:
         if address < 0 or address + len(data) > self.size:
             raise MemoryFault(address, "w", len(data))
         if data:
-            with self._opened(address, len(data), _PROT_RW):
-                ctypes.memmove(self.base + address, data, len(data))
+            opened = self._open(address, len(data), _PROT_RW)
+            ctypes.memmove(self.base + address, data, len(data))
+            if opened:
+                self._shut(address, len(data))
             self._written(address, len(data))
-
-    @contextmanager
-    def _opened(self, address: int, size: int, protection: int) -> Iterator[None]:
-        """Let the host access [address, address + size), whatever the guest may."""
-        first, last = address >> PAGE_BITS, (address + size - 1) >> PAGE_BITS
-        attributes = ctypes.string_at(self.attributes + first, last + 1 - first)
-        if not self.guarded or all(value & protection == protection for value in set(attributes.translate(HOST_TABLE))):
-            yield
-            return
-        with self.lock:
-            try:
-                host_mprotect(self.base + (first << PAGE_BITS), last + 1 - first << PAGE_BITS, protection)
-            except OSError:
-                raise MemoryFault(address, "w", size) from None
-            try:
-                yield
-            finally:
-                self._protect_as(first, ctypes.string_at(self.attributes + first, last + 1 - first))
 
     def peek(self, address: int, size: int) -> bytes:
         """Guest memory whatever its protection; raises MemoryFault outside the arena."""
@@ -238,8 +221,30 @@ class Arena:
             raise MemoryFault(address, "r", size)
         if size <= 0:
             return b""
-        with self._opened(address, size, _mmap.PROT_READ):
-            return ctypes.string_at(self.base + address, size)
+        opened = self._open(address, size, _mmap.PROT_READ)
+        data = ctypes.string_at(self.base + address, size)
+        if opened:
+            self._shut(address, size)
+        return data
+
+    def _open(self, address: int, size: int, protection: int) -> bool:
+        """Let the host access [address, address + size), whatever the guest may; True if `_shut` has to undo it."""
+        first, last = address >> PAGE_BITS, (address + size - 1) >> PAGE_BITS
+        attributes = ctypes.string_at(self.attributes + first, last + 1 - first)
+        if not self.guarded or all(value & protection == protection for value in set(attributes.translate(HOST_TABLE))):
+            return False
+        self.lock.acquire()
+        try:
+            host_mprotect(self.base + (first << PAGE_BITS), last + 1 - first << PAGE_BITS, protection)
+        except OSError:
+            self.lock.release()
+            raise MemoryFault(address, "w", size) from None
+        return True
+
+    def _shut(self, address: int, size: int) -> None:
+        first, last = address >> PAGE_BITS, (address + size - 1) >> PAGE_BITS
+        self._protect_as(first, ctypes.string_at(self.attributes + first, last + 1 - first))
+        self.lock.release()
 
     def read_cstring(self, address: int, limit: int = 1 << 20) -> bytes:
         """The bytes before the next NUL; raises MemoryFault, also where none comes within `limit`."""

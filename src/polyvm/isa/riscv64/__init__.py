@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from polyvm.isa import Isa
 from polyvm.isa.riscv64.state import F_NAMES, LAYOUT, X_NAMES
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.isa.insn import Insn, InstructionSet
     from polyvm.isa.riscv64.builder import Rv
