@@ -84,13 +84,19 @@ class FpEmitter(FunctionText):
         self.set(v, self._bits(self.read_mxcsr(), self._FROM_HOST))
 
     def op_fp_setflags(self, v: Value) -> None:
-        kept = self.temp(f"and i32 {self.read_mxcsr()}, {~0x3F}")
+        old = self.read_mxcsr()
+        kept = self.temp(f"and i32 {old}, {~0x3F}")
         flags = self._bits(self.ref(v.args[0]), self._TO_HOST)
-        self.write_mxcsr(self.temp(f"or i32 {kept}, {flags}"))
+        self._change_mxcsr(old, self.temp(f"or i32 {kept}, {flags}"))
 
     def raise_flags(self, flags: str) -> None:
         """Or IR `flags` (an i32) into the register."""
-        self.write_mxcsr(self.temp(f"or i32 {self.read_mxcsr()}, {self._bits(flags, self._TO_HOST)}"))
+        old = self.read_mxcsr()
+        self._change_mxcsr(old, self.temp(f"or i32 {old}, {self._bits(flags, self._TO_HOST)}"))
+
+    def _change_mxcsr(self, old: str, new: str) -> None:
+        """Writing the register stops the host's pipeline, and mostly the flags are set already."""
+        self._unless_zero(self.temp(f"xor i32 {old}, {new}"), lambda: self.write_mxcsr(new))
 
     def op_fp_raise(self, v: Value) -> None:
         flags = v.args[0]
@@ -136,9 +142,11 @@ class FpEmitter(FunctionText):
         name = f"experimental.constrained.fcmp.{type_}"
         return self.intrinsic(name, I1, [(type_, value), (type_, value)], f'metadata !"uno", {_STRICT}')
 
-    def _canonical(self, type_: Type, value: str) -> str:
+    def _canonical(self, type_: Type, value: str, and_then: Callable[[], None] = lambda: None) -> str:
+        """`value`, or the canonical NaN; `and_then` is for results that are NaN."""
         text = self.llvm_type(type_)
         if type_.bits == 16:
+            and_then()
             nan = self.constant(type_, canonical_nan(type_))
             return self.temp(f"select i1 {self.is_nan(type_, value)}, {text} {nan}, {text} {value}")
         # A branch, not a select: results that are NaN are rare, and this keeps the test off the way of the result.
@@ -147,6 +155,7 @@ class FpEmitter(FunctionText):
         self.line(f"store {text} {value}, ptr {slot}")
         self.branch_to(self.unordered(type_, value), replace, end, unlikely=True)
         self.place(replace)
+        and_then()
         self.line(f"store {text} {self.constant(type_, canonical_nan(type_))}, ptr {slot}")
         self.jump_to(end)
         self.place(end)
@@ -192,8 +201,9 @@ class FpEmitter(FunctionText):
         else:
             result = self._constrained(name, type_, [(type_, a) for a in args])
         if v.op == "fma":
-            self._fma_invalid(type_, args, result)
-        self.set(v, self._canonical(type_, result))
+            self.set(v, self._canonical(type_, result, lambda: self._fma_invalid(type_, args, result)))
+        else:
+            self.set(v, self._canonical(type_, result))
 
     op_fadd = _arithmetic
     op_fsub = _arithmetic
