@@ -30,7 +30,7 @@ from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from polyvm.engine.jit import Jit
     from polyvm.mem import Arena
@@ -58,21 +58,26 @@ class JitSource:
     `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
     """
 
-    __slots__ = ("_lock", "jit", "mode", "threshold")
+    __slots__ = ("_lock", "jit", "maker", "mode", "names", "program", "threshold")
 
     def __init__(self, mode: str = "auto", threshold: float = 4.0) -> None:
         self.mode = mode
         self.threshold = threshold
         self.jit: Jit | None = None
+        self.maker: Callable[[str, JitSource, str], Jit] | None = None  # of a JIT that also notes what is executed
+        self.names: Callable[[int], str] | None = None  # what people call the code at an address
+        self.program = ""
         self._lock = _thread.allocate_lock()
 
     def made(self, core: Core) -> Jit:
         """The compiler, made at the first call: for all cores like `core`."""
         with self._lock:
             if self.jit is None:
-                from polyvm.engine.jit import Jit
+                maker = self.maker
+                if maker is None:
+                    from polyvm.engine.jit import Jit as maker  # noqa: N813
 
-                self.jit = Jit(core.isa_name, self, core.identity)
+                self.jit = maker(core.isa_name, self, core.identity)
                 if os.environ.get("POLYVM_PERF"):
                     core.name_handlers()
             return self.jit
@@ -87,6 +92,11 @@ class JitSource:
         self._lock = _thread.allocate_lock()
         if self.jit is not None:
             self.jit.after_fork()
+
+    def finish(self) -> None:
+        """To be called where a forked child ends."""
+        if self.jit is not None:
+            self.jit.finish()
 
     def close(self) -> None:
         """End the compiler's process; no core may run any more."""
@@ -212,6 +222,8 @@ class Core:
     def close(self) -> None:
         """Give its memory back; the core cannot be used after."""
         if self._cpu:
+            if self.jit_source is not None and self.jit_source.jit is not None:
+                self.jit_source.jit.detach(self)
             host_munmap(self._cpu, self._size)
             host_munmap(self._buckets, 8 << BUCKET_BITS)
             host_munmap(self._code, ARENA_BYTES)
@@ -281,7 +293,10 @@ class Core:
             return
         self._set("tick_left", FIRST_TICK if source.threshold else _UNLIMITED)
         self._set("forced", 0 if source.threshold else 1)
-        if source.jit is not None:
+        if source.maker is not None:
+            source.made(self).attach(self)
+            self._set("tick_left", 1)
+        elif source.jit is not None:
             source.jit.attach(self)
 
     def _tick(self) -> None:

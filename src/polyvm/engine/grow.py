@@ -12,8 +12,36 @@ from polyvm.engine.region import QUICK, RegionBlock, RegionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Container
+    from typing import Protocol
 
     from polyvm.engine.core import Core
+
+    class Node(Protocol):
+        """A block: `taken` and `fall` are references to those that it goes to, or 0."""
+
+        pc: int
+        end: int
+        n: int
+        count: int
+        taken: int
+        fall: int
+
+    class Blocks(Protocol):
+        """Blocks with what is known of how often they were entered and where they went."""
+
+        @property
+        def isa_name(self) -> str: ...
+
+        @property
+        def covered(self) -> int: ...
+
+        def known(self, pc: int) -> int:
+            """A reference to the block at `pc`, or 0."""
+            ...
+
+        def block(self, reference: int) -> Node: ...
+
+        def code(self, pc: int, size: int) -> bytes: ...
 
 _HEADER = struct.Struct("<QQIIQQQQ")
 _FEW = 4  # … or not more often than this
@@ -32,24 +60,55 @@ class Header:
         )
 
 
+class LiveBlocks:
+    """Those that a core has decoded; references are addresses of their headers."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    @property
+    def isa_name(self) -> str:
+        """The guest."""
+        return self._core.isa_name
+
+    @property
+    def covered(self) -> int:
+        """Bits of the coverage map."""
+        return self._core.covered
+
+    def known(self, pc: int) -> int:
+        """The header's address, or 0."""
+        return self._core.known(pc)
+
+    def block(self, reference: int) -> Header:
+        """What the header says now."""
+        return Header(reference)
+
+    def code(self, pc: int, size: int) -> bytes:
+        """Guest code; raises MemoryFault."""
+        return self._core.arena.peek(pc, size)
+
+
 def grow(
-    core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int, without: Container[int] = ()
+    source: Blocks, heads: list[int], level: int, most_blocks: int, most_instructions: int, without: Container[int] = ()
 ) -> RegionSpec | None:
     """The region around the blocks at addresses `heads`, without blocks at the addresses `without`; None if there is no block at
     the first of them. Raises MemoryFault."""
-    found = [core.known(head) for head in heads]
+    found = [source.known(head) for head in heads]
     if not found[0]:
         return None
     starts = [address for address in found if address]
-    hottest = max(Header(address).count for address in starts)
-    chosen: dict[int, Header] = {}
+    hottest = max(source.block(address).count for address in starts)
+    chosen: dict[int, Node] = {}
     waiting: list[tuple[int, int]] = [(-(hottest + 1), address) for address in starts]
     seen = set(starts)
     room = most_instructions
     floor = max(hottest // _COLD, _FEW)
     while waiting and len(chosen) < most_blocks:
         weight, address = heapq.heappop(waiting)
-        block = Header(address)
+        block = source.block(address)
         if block.pc in chosen or (chosen and block.n > room):
             continue
         room -= block.n
@@ -57,17 +116,17 @@ def grow(
         after = [block.taken, block.fall]
         if not block.fall:
             # The end of a call or jump: a return may come back there.
-            after.append(core.known(block.end))
+            after.append(source.known(block.end))
         for following in after:
             if following and following not in seen:
                 seen.add(following)
-                header = Header(following)
+                header = source.block(following)
                 if header.count > floor and header.pc not in without:
                     heapq.heappush(waiting, (-min(header.count, -weight), following))
     blocks: list[RegionBlock] = []
     for block in sorted(chosen.values(), key=lambda block: block.pc != heads[0]):
-        seen_last = Header(block.taken).pc if block.taken else 0
-        code = core.arena.peek(block.pc, block.end - block.pc)
+        seen_last = source.block(block.taken).pc if block.taken else 0
+        code = source.code(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, block.count, seen_last, code))
     entries = [pc for pc in chosen if level == QUICK or pc in heads]
-    return RegionSpec(core.isa_name, level, core.covered, entries, blocks)
+    return RegionSpec(source.isa_name, level, source.covered, entries, blocks)

@@ -21,7 +21,8 @@ from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
-from polyvm.engine.region import FULL, QUICK, Compiled, RegionSpec
+from polyvm.engine.region import FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
+from polyvm.engine.store import list_name, region_name
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
@@ -37,8 +38,6 @@ _PATIENCE = 640  # slices, times the threshold, until the compiler's process is 
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _SAMPLING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
-_MOST_BLOCKS, _MOST_INSTRUCTIONS = 32, 200
-_WELL_BLOCKS, _WELL_INSTRUCTIONS = 64, 500  # the same where there is time
 _SURE = 3  # ticks that find the guest in the same place, until it is made well
 _MOST_ENTRIES = 6  # of a region that was made well
 _RENEWALS = 3  # of the code at one address: a guest that keeps changing it is interpreted
@@ -109,6 +108,12 @@ class Jit:
         core.jit_installed = 0
         core.jit_hot = []
         core.jit_rest = 0
+
+    def detach(self, core: Core) -> None:
+        """`core` ends."""
+
+    def finish(self) -> None:
+        """A forked child ends, in which there is nothing to close."""
 
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
@@ -226,8 +231,7 @@ class Jit:
         return True
 
     def _name(self, spec: RegionSpec) -> str:
-        head = spec.blocks[0]
-        return cache.key("region", self.identity, self.mode, str(spec.coverage), str(spec.level), str(head.pc), head.code)
+        return region_name(self.identity, self.mode, spec)
 
     def _index(self, core: Core, page: int) -> str | None:
         """The name of the list of regions that can be entered in a page, as it is now."""
@@ -235,7 +239,7 @@ class Jit:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return cache.key("index", self.identity, self.mode, str(core.covered), str(page), code)
+        return list_name(self.identity, self.mode, core.covered, page, code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""
@@ -269,7 +273,7 @@ class Jit:
     def _ask(self, core: Core, pc: int) -> None:
         """Ask for a region around `pc`."""
         level = FULL if self.mode == "full" else QUICK
-        spec = self._grow(core, [pc], level, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+        spec = self._grow(core, [pc], level, *SMALL)
         if spec is not None:
             # Code of the quick kind can be entered at each of its blocks: none of them needs another region.
             self._settled.update(spec.entries)
@@ -284,15 +288,15 @@ class Jit:
             if len(region.compiled.entries) < _MOST_ENTRIES:
                 heads = [*region.compiled.entries, pc]
                 break
-        spec = self._grow(core, heads, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+        spec = self._grow(core, heads, FULL, *LARGE)
         if spec is not None:
             self._send(core, spec)
 
     def _grow(self, core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int) -> RegionSpec | None:
-        from polyvm.engine.grow import grow
+        from polyvm.engine.grow import LiveBlocks, grow
 
         try:
-            spec = grow(core, heads, level, most_blocks, most_instructions, self._settled if level == QUICK else ())
+            spec = grow(LiveBlocks(core), heads, level, most_blocks, most_instructions, self._settled if level == QUICK else ())
         except MemoryFault:
             self._settled.add(heads[0])
             return None

@@ -6,6 +6,7 @@ import marshal
 from typing import Any, NamedTuple
 
 QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
+SMALL, LARGE = (32, 200), (64, 500)  # blocks and instructions that a region has at most; LARGE where there is time
 
 
 class RegionBlock(NamedTuple):

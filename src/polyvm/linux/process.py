@@ -176,7 +176,7 @@ class Process:
     def __init__(
         self, program: str, argv: list[str], env: dict[str, str], *, sysroot: str | None = None,
         policy: Policy | None = None, strace: bool = False, max_instructions: int | None = None,
-        architecture: str = "riscv64", jit: str | None = None,
+        architecture: str = "riscv64", jit: str | JitSource | None = None,
     ) -> None:  # fmt: skip
         from polyvm.linux.syscalls import Table
 
@@ -212,7 +212,8 @@ class Process:
         variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         path = os.fsencode(program)
         self._loading = self._find(path, words, 0)
-        self.jit = JitSource.parse(jit if jit is not None else os.environ.get("POLYVM_JIT", "auto"))
+        mode = jit if jit is not None else os.environ.get("POLYVM_JIT", "auto")
+        self.jit = mode if isinstance(mode, JitSource) else JitSource.parse(mode)
         self._core = Core(architecture, self.arena)
         self._core.use_jit(self.jit)
         self._core.set("res_addr", 0, -1)
@@ -295,6 +296,7 @@ class Process:
                 if item is not None:
                     os.close(item.fd)
         self.argv = argv
+        self.jit.program = program.path
         self.brk = self.brk_start = self.image.brk
         core.pc = self.image.entry
         core.x[2] = self.image.stack_pointer
@@ -439,6 +441,7 @@ class Process:
         """End a forked host process as the guest ended."""
         from polyvm.linux.ending import end_as
 
+        self.jit.finish()
         end_as(status)
 
     def fork(self, thread: Thread) -> int:
