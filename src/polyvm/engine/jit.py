@@ -192,6 +192,17 @@ class Jit:
             self._samples[pc] = self._samples.get(pc, 0) + 1
         core.set_field("left_at", 0)
 
+    def at(self, core: Core, pc: int) -> Compiled | None:
+        """The region in which `core`, which has just used up its budget, is; None if it interprets."""
+        region = self.regions.get(pc)
+        if region is not None and region.level == FULL:
+            return region.compiled
+        if core.get_field("left_at") == pc:
+            for other in self.regions.values():
+                if other.level == FULL and pc in other.compiled.inside:
+                    return other.compiled
+        return region.compiled if region is not None else None
+
     def _request(self, core: Core) -> None:
         looked_up = 0
         hot = core.jit_hot

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from polyvm.engine.blocks import stage_block
 from polyvm.engine.core import FIRST_TICK
 from polyvm.engine.grow import grow
 from polyvm.engine.layout import SLICE
 from polyvm.engine.profile import Image, RecordedBlock
-from polyvm.engine.region import FULL, LARGE, QUICK, SMALL, RegionBlock, RegionSpec
+from polyvm.engine.region import FULL, LARGE, QUICK, SMALL, RegionSpec
+from polyvm.engine.walk import Walk
 from polyvm.mem import PAGE_BITS
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 SHORT = FIRST_TICK * SLICE  # instructions: a program that ends before never asks for a region
 WARM = 2048  # instructions executed in a block, from which on the JIT asks for it where it has nothing better to do
-_HOT, _HOT_SHARE = 1_000_000, 5_000  # instructions around a place that is worth the full kind: so many, and one part in so many
 _MOST_ENTRIES = 6
-_MOST_LOOP = 1 << 14  # bytes: a jump that goes further back is no loop's
+_ROUNDS, _AT_ONCE = 24, 16  # of the full kind: looks at what is outside of it, and regions that one look adds
+_SHARE, _LITTLE = 0.001, 0.02  # of all instructions: at a place that is worth a region, and outside at the end
 
 
 class Planned(NamedTuple):
@@ -86,19 +86,17 @@ def _add(into: Image, image: Image) -> None:
         into.blocks[pc] = block
 
 
-def plan(image: Image, isa: Isa, mode: str, *, warm: int = WARM, hot: int | None = None) -> list[Planned]:
+def plan(image: Image, isa: Isa, mode: str, *, warm: int = WARM) -> list[Planned]:
     """The regions of an image, those with most instructions first."""
-    least = max(_HOT, image.instructions // _HOT_SHARE) if hot is None else hot
     source = ImageBlocks(image)
     heat = {pc: block.n * block.count for pc, block in image.blocks.items()}
     heat = {pc: value for pc, value in heat.items() if value >= warm and _whole(image, pc)}
-    specs: list[RegionSpec] = []
-    if mode != "full":
-        specs += _cover(source, heat, QUICK, SMALL)
     if mode == "full":
-        specs += _cover(source, heat, FULL, SMALL)
-    elif mode == "auto":
-        specs += _full(source, image, heat, least, isa)
+        specs = list(_cover(source, heat, FULL, SMALL))
+    else:
+        specs = list(_cover(source, heat, QUICK, SMALL))
+    if mode == "auto":
+        specs += _full(source, Walk(image, heat, isa), specs)
     planned: list[Planned] = []
     for spec in specs:
         weight = sum(heat.get(block.pc, 0) for block in spec.blocks)
@@ -123,95 +121,31 @@ def _cover(source: ImageBlocks, heat: dict[int, int], level: int, room: tuple[in
                 yield spec
 
 
-def _full(source: ImageBlocks, image: Image, heat: dict[int, int], least: int, isa: Isa) -> list[RegionSpec]:
-    """Regions of the full kind; a place that is inside of one already becomes another of its entries, if it is come to from
-    outside."""
-    ways = Ways(image, heat, isa)
+def _full(source: ImageBlocks, walk: Walk, quick: list[RegionSpec]) -> list[RegionSpec]:
+    """Regions of the full kind, until little is executed outside of them. A place inside of one becomes another of its entries."""
     made: list[RegionSpec] = []
-    for head in ways.heads(least):
-        inside = [i for i, spec in enumerate(made) if any(block.pc == head for block in spec.blocks)]
-        around = next((i for i in inside if len(made[i].entries) < _MOST_ENTRIES), None)
-        if inside and not any(ways.entered_from_outside(head, made[i]) for i in inside[:1]):
-            continue
-        heads = [*made[around].entries, head] if around is not None else [head]
-        spec = grow(source, heads, FULL, *LARGE)
-        if spec is None:
-            continue
-        if around is not None and head in spec.entries:
-            made[around] = spec
-        else:
-            made.append(spec)
+    tried: set[int] = set()
+    for _ in range(_ROUNDS):
+        shares = walk.outside(made, quick)
+        heads = [pc for pc in sorted(shares, key=lambda pc: -shares[pc]) if shares[pc] >= _SHARE and pc not in tried]
+        if not heads or sum(shares.values()) < _LITTLE:
+            break
+        for head in heads[:_AT_ONCE]:
+            tried.add(head)
+            around = next((i for i, spec in enumerate(made) if _may_enter(spec, head)), None)
+            if around is not None:
+                spec = grow(source, [*made[around].entries, head], FULL, *LARGE)
+                if spec is not None and head in spec.entries:
+                    made[around] = spec
+                    continue
+            spec = grow(source, [head], FULL, *LARGE)
+            if spec is not None:
+                made.append(spec)
     return made
 
 
-class Ways:
-    """Where each warm block goes, within its function."""
-
-    def __init__(self, image: Image, heat: dict[int, int], isa: Isa) -> None:
-        self._image = image
-        self._heat = heat
-        self._before: dict[int, list[int]] = {}
-        self._loops: list[tuple[int, int]] = []  # first and last address of those with a jump back
-        self._functions: set[int] = set()
-        for pc in heat:
-            self._follow(image.blocks[pc], isa)
-
-    def _follow(self, block: RecordedBlock, isa: Isa) -> None:
-        code = self._image.code(block.pc, block.end - block.pc)
-        staged = stage_block(isa, RegionBlock(block.pc, block.end, block.n, 0, 0, code))
-        last = staged.last
-        targets = [block.end]
-        if last is not None:
-            if last.op == "jump":
-                targets = [last.args[0].bits]
-            elif last.op == "branch":
-                targets = [last.args[1].bits, block.end]
-            else:
-                targets = [block.taken]
-        for target in targets:
-            self._before.setdefault(target, []).append(block.pc)
-        if staged.is_call:
-            self._functions.update(targets)
-        elif last is not None and last.attrs.get("hint") != "ret":
-            self._loops += [(target, block.pc) for target in targets if 0 <= block.pc - target < _MOST_LOOP]
-
-    def heads(self, least: int) -> list[int]:
-        """Where regions of the full kind are to begin, hottest first: each warm block speaks for the header of the innermost loop
-        that it is in, else for its function's entry."""
-        weights: dict[int, int] = {}
-        inner = self._innermost()
-        functions = sorted(self._functions)
-        for pc, value in self._heat.items():
-            head = inner.get(pc)
-            if head is None:
-                head = _last_before(functions, pc)
-            if head is None or head not in self._heat:
-                head = pc
-            weights[head] = weights.get(head, 0) + value
-        return sorted((pc for pc, weight in weights.items() if weight >= least), key=lambda pc: -weights[pc])
-
-    def _innermost(self) -> dict[int, int]:
-        order = sorted(self._heat)
-        found: dict[int, int] = {}
-        from bisect import bisect_left, bisect_right
-
-        for first, last in sorted(set(self._loops), key=lambda loop: loop[1] - loop[0]):
-            for pc in order[bisect_left(order, first) : bisect_right(order, last)]:
-                found.setdefault(pc, first)
-        return found
-
-    def entered_from_outside(self, pc: int, spec: RegionSpec) -> bool:
-        """True if more than a few of the ways to `pc` come from blocks that are not in a region."""
-        inside = {block.pc for block in spec.blocks}
-        outside = sum(self._image.blocks[before].count for before in self._before.get(pc, ()) if before not in inside)
-        return outside * SLICE > self._image.blocks[pc].count
+def _may_enter(spec: RegionSpec, head: int) -> bool:
+    return len(spec.entries) < _MOST_ENTRIES and any(block.pc == head for block in spec.blocks)
 
 
-def _last_before(addresses: list[int], pc: int) -> int | None:
-    from bisect import bisect_right
-
-    index = bisect_right(addresses, pc) - 1
-    return addresses[index] if index >= 0 and pc - addresses[index] < _MOST_LOOP else None
-
-
-__all__ = ["Planned", "Ways", "merge", "plan"]
+__all__ = ["Planned", "merge", "plan"]
