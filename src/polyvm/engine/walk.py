@@ -40,6 +40,16 @@ class _Choice:
         return self._places[bisect_left(self._ends, random.random() * self._ends[-1])]
 
 
+class _Inside:
+    """A region's blocks, and those that come after its calls."""
+
+    __slots__ = ("blocks", "sites")
+
+    def __init__(self, spec: RegionSpec, calls: set[int]) -> None:
+        self.blocks = {block.pc for block in spec.blocks}
+        self.sites = self.blocks & {block.end for block in spec.blocks if block.pc in calls}
+
+
 class Walk:
     """The blocks of `heat`, which says how many instructions were executed in each."""
 
@@ -51,7 +61,8 @@ class Walk:
         self._calls: set[int] = set()
         self._returns: set[int] = set()
         self._explained: dict[int, int] = {}
-        jumps: list[int] = []
+        self._jumps: set[int] = set()  # indirect, calls among them
+        scattered: list[int] = []
         for pc, block in self._blocks.items():
             staged = stage_block(isa, RegionBlock(pc, block.end, block.n, 0, 0, image.code(pc, block.end - pc)))
             last = staged.last
@@ -66,11 +77,13 @@ class Walk:
             elif last.attrs["hint"] == "ret":
                 self._returns.add(pc)
                 self._lead(pc, [block.taken])
-            elif staged.is_call:
-                self._lead(pc, [block.taken])
             else:
-                jumps.append(pc)
-        self._scatter(jumps)
+                self._jumps.add(pc)
+                if staged.is_call:
+                    self._lead(pc, [block.taken])
+                else:
+                    scattered.append(pc)
+        self._scatter(scattered)
 
     def _lead(self, pc: int, targets: list[int]) -> None:
         found = [(target, self._blocks[target].count) for target in targets if target in self._blocks]
@@ -99,7 +112,7 @@ class Walk:
     def outside(self, full: list[RegionSpec], quick: list[RegionSpec]) -> dict[int, float]:
         """The share of instructions that is executed in regions of the quick kind, by the places where they were entered."""
         entries = {pc: spec for spec in full for pc in spec.entries}
-        inside = {id(spec): {block.pc for block in spec.blocks} for spec in (*full, *quick)}
+        inside = {id(spec): _Inside(spec, self._calls) for spec in (*full, *quick)}
         others = {pc: spec for spec in quick for pc in spec.entries}
         found: dict[int, int] = {}
         total = 0
@@ -115,10 +128,19 @@ class Walk:
                 if where is not None and others.get(head) is where:
                     found[head] = found.get(head, 0) + block.n
                 following = self._after(pc, stack)
-                if where is None or following not in inside[id(where)] or (others.get(head) is where and following in entries):
+                stays = where is not None and self._stays(pc, following, inside[id(where)])
+                if not stays or (others.get(head) is where and following in entries):
                     where, head = entries.get(following) or others.get(following), following
                 pc = following
         return {pc: count / max(1, total) for pc, count in found.items() if pc not in entries}
+
+    def _stays(self, pc: int, following: int, inside: _Inside) -> bool:
+        """True if a region goes on inside: where an indirect jump went last, where its calls come back."""
+        if pc in self._returns:
+            return following in inside.sites
+        if pc in self._jumps and following != self._blocks[pc].taken:
+            return False
+        return following in inside.blocks
 
     def _after(self, pc: int, stack: list[int]) -> int:
         if pc in self._returns and stack:
