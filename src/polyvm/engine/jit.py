@@ -184,24 +184,18 @@ class Jit:
         core.jit_busy = interpreted * 8 > executed
         core.jit_rest = max(_TICK if core.jit_busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
+    def at(self, core: Core) -> Installed | None:
+        """The region in which `core`, which has just used up its budget, was; None if it interprets."""
+        return self.regions.get(core.get_field("ticked_in"))
+
     def _sample(self, core: Core) -> None:
         """Note where `core` is, if that is code of the quick kind."""
-        pc = core.pc
-        region = self.regions.get(pc)
-        if region is not None and region.level == QUICK and pc not in self._improved and core.get_field("left_at") != pc:
+        region = self.at(core)
+        if region is None or region.level != QUICK:
+            return
+        pc = core.pc if core.pc in region.compiled.inside else core.get_field("ticked_in")
+        if pc not in self._improved:
             self._samples[pc] = self._samples.get(pc, 0) + 1
-        core.set_field("left_at", 0)
-
-    def at(self, core: Core, pc: int) -> Compiled | None:
-        """The region in which `core`, which has just used up its budget, is; None if it interprets."""
-        region = self.regions.get(pc)
-        if region is not None and region.level == FULL:
-            return region.compiled
-        if core.get_field("left_at") == pc:
-            for other in self.regions.values():
-                if other.level == FULL and pc in other.compiled.inside:
-                    return other.compiled
-        return region.compiled if region is not None else None
 
     def _request(self, core: Core) -> None:
         looked_up = 0

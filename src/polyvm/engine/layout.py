@@ -52,7 +52,8 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
 JUMP_CACHE_BITS = 14
-SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
+SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch, …
+SPREAD_BITS = 10  # … less a random number of so many bits
 TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8
 BETTER_BITS = 16  # after the table 2**BETTER_BITS bytes: not 0 where quickly made code should be left for better code
@@ -76,10 +77,11 @@ FIELDS = (
     "coverage", "coverage_mask", "watch_skip",
     # where the host's stack pointer was when the chain of tail calls was entered
     "host_sp",
-    # the JIT: the table of translations or 0; where well made code was left for a tick; whether each block has to be offered to
+    # the JIT: the table of translations or 0; where well made code was left for a tick; whether a region was left for want of
+    # budget, and if so where the last one was entered before the tick, else 0; whether each block has to be offered to
     # it before it is executed first, and the address that may go ahead; slices until the next tick; instructions known to be
     # interpreted; functions that regions call
-    "translations", "left_at", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
+    "translations", "left_at", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",

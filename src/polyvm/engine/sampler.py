@@ -65,9 +65,7 @@ class Sampler(Jit):
             self._note(core)
         last = self._last[core]
         last.left -= _EVERY
-        if last.left > 0 and not self.forced:
-            core.set_field("left_at", 0)
-        else:
+        if last.left <= 0 or self.forced:
             super().tick(core)
             last.left = core.get_field("tick_left")
         core.set_field("tick_left", min(last.left, _EVERY))
@@ -106,11 +104,13 @@ class Sampler(Jit):
         took, last.seconds = seconds - last.seconds, seconds
         if instructions <= 0:
             return
-        pc = core.pc
-        region = self.at(core, pc)
-        head, level = (region.entries[0], region.level) if region is not None else (0, 0)
+        pc, region = core.pc, self.at(core)
+        head, level = 0, 0
         if region is not None:
-            self._named[head, level] = region
+            head, level = region.compiled.entries[0], region.level
+            self._named[head, level] = region.compiled
+            if pc not in region.compiled.inside:
+                pc = core.get_field("ticked_in")
         old = self._found.get((pc, head, level), (0, 0.0))
         self._found[pc, head, level] = (old[0] + instructions, old[1] + took)
         self._since_maps -= 1
