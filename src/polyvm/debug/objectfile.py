@@ -119,6 +119,14 @@ class ObjectFile:
         if not any(s.code for s in self.sections):
             self.sections += self._segments(head[4], head[8], head[9])
         self.symbols = Symbols(self._symbols())
+        self._loads = [row for row in self._table("program header table", head[4], head[8], head[9], "<IIQQQQQQ") if row[0] == _PT_LOAD]
+
+    def address_at(self, offset: int) -> int | None:
+        """Where the byte at `offset` of the file is linked to be, if it is loaded."""
+        for row in self._loads:
+            if row[2] <= offset < row[2] + row[5]:
+                return row[3] + offset - row[2]
+        return None
 
     @property
     def machine_name(self) -> str:

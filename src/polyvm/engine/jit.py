@@ -80,6 +80,7 @@ class Jit:
         self.threshold = source.threshold
         self.forced = source.threshold == 0
         self.identity = identity
+        self._names = source.names
         self.counters = Counters()
         self._lock = threading.Lock()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
@@ -365,9 +366,14 @@ class Jit:
             return False
         if self._mapped:
             code = region.keep[0]
-            perfmap.add(code.start, code.end, f"guest_{compiled.entries[0]:x}_{compiled.level}")
+            perfmap.add(code.start, code.end, self._label(compiled))
         self.counters.instructions += compiled.instructions
         return True
+
+    def _label(self, compiled: Compiled) -> str:
+        head = compiled.entries[0]
+        name = self._names(head) if self._names is not None else f"{head:#x}"
+        return f"{self.isa_name}:{name} [{'full' if compiled.level == FULL else 'quick'}]"
 
     def _enter(self, pc: int, record: int) -> bool:
         """Put `record` into the table, which other threads read."""
