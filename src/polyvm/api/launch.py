@@ -21,8 +21,8 @@ class Launch:
     """What to run and how. Attributes are those of `polyvm.Process`; `env` is complete, `argv[0]` may differ from `program`."""
 
     __slots__ = (
-        "allow_network", "allow_process", "argv", "env", "jit", "limit_cpu", "limit_memory", "max_instructions", "profile", "program",
-        "sampled", "sandbox", "strace", "sysroot",
+        "allow_network", "allow_process", "argv", "env", "jit", "limit_cpu", "limit_memory", "max_instructions", "profile",
+        "program", "sampled", "sandbox", "strace", "sysroot",
     )  # fmt: skip
 
     def __init__(self, program: str, argv: list[str], env: dict[str, str]) -> None:

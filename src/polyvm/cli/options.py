@@ -44,7 +44,7 @@ RUN = [
            "Compile what is hot: auto (default: first quickly, then well), quick, full, or off; MODE:N sets how many slices of "
            "16,384 instructions make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
     Option("--profile", "profile", VALUE, "FILE",
-           "Interpret everything, and write to FILE how often each block of code was executed, for polyvm aot and polyvm profile."),
+           "Interpret everything, and write to FILE how often each block of code was executed, for polyvm aot."),
     Option("--dump", "dump", VALUE, "WHAT[,WHAT]",
            "Do not run: print decode, ir, llvm, asm of the code at the entry point, or region, region-llvm, region-opt, "
            "region-asm of what is compiled from there."),

@@ -119,7 +119,8 @@ class ObjectFile:
         if not any(s.code for s in self.sections):
             self.sections += self._segments(head[4], head[8], head[9])
         self.symbols = Symbols(self._symbols())
-        self._loads = [row for row in self._table("program header table", head[4], head[8], head[9], "<IIQQQQQQ") if row[0] == _PT_LOAD]
+        rows = self._table("program header table", head[4], head[8], head[9], "<IIQQQQQQ")
+        self._loads = [row for row in rows if row[0] == _PT_LOAD]
 
     def address_at(self, offset: int) -> int | None:
         """Where the byte at `offset` of the file is linked to be, if it is loaded."""

@@ -122,7 +122,9 @@ class Builder:
         """Take regions from a page's list that the new ones stand for, so that no run loads both."""
         name = list_name(self._identity, self._mode, 0, page, code)
         own = {region_name(self._identity, self._mode, item.spec) for item in planned}
-        entries = {level: {pc for item in planned if item.spec.level == level for pc in item.spec.entries} for level in (QUICK, FULL)}
+        entries = {
+            level: {pc for item in planned if item.spec.level == level for pc in item.spec.entries} for level in (QUICK, FULL)
+        }
         kept: list[str] = []
         old = cache.lines(name)
         for entry in old:

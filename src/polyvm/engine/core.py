@@ -108,9 +108,14 @@ class JitSource:
         if self.jit is None:
             return total
         counters = self.jit.counters
+        quick, full = self.jit.tiers.split(max(0, total.instructions - total.interpreted), self.mode)
         return total._replace(
             regions=counters.compiled + counters.cached, cached=counters.cached, failed=counters.failed,
-            compile_seconds=counters.compile_seconds,
+            compile_seconds=sum(counters.compile_seconds.values()), quick=quick, full=full, seconds=self.jit.tiers.seconds,
+            quick_regions=counters.regions[1], full_regions=counters.regions[2],
+            quick_compile=counters.compile_seconds[1], full_compile=counters.compile_seconds[2],
+            requests=counters.requested, queue=counters.queue, queue_most=counters.queue_most,
+            pages=counters.pages, page_hits=counters.page_hits,
         )  # fmt: skip
 
     @classmethod
@@ -168,6 +173,7 @@ class Core:
         self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = 0
         self.jit_hot: list[tuple[int, int]] = []
         self.jit_busy = True
+        self.jit_booked, self.jit_clock = 0, -1.0  # instructions and thread time that are booked on a tier
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
@@ -518,6 +524,8 @@ class Core:
             invalidations=self._get("flushes"),
             links=self._get("links"),
             lookups=self._get("lookups"),
+            attached=self._get("attached"),
+            resumes=self._get("resumes"),
             exits={exits.NAMES[code]: count for code, count in sorted(self.exits.items())},
         )
 

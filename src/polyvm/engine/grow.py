@@ -19,21 +19,29 @@ if TYPE_CHECKING:
     class Node(Protocol):
         """A block: `taken` and `fall` are references to those that it goes to, or 0."""
 
-        pc: int
-        end: int
-        n: int
-        count: int
-        taken: int
-        fall: int
+        @property
+        def pc(self) -> int: ...
+
+        @property
+        def end(self) -> int: ...
+
+        @property
+        def n(self) -> int: ...
+
+        @property
+        def count(self) -> int: ...
+
+        @property
+        def taken(self) -> int: ...
+
+        @property
+        def fall(self) -> int: ...
 
     class Blocks(Protocol):
         """Blocks with what is known of how often they were entered and where they went."""
 
-        @property
-        def isa_name(self) -> str: ...
-
-        @property
-        def covered(self) -> int: ...
+        isa_name: str
+        covered: int
 
         def known(self, pc: int) -> int:
             """A reference to the block at `pc`, or 0."""
@@ -63,20 +71,12 @@ class Header:
 class LiveBlocks:
     """Those that a core has decoded; references are addresses of their headers."""
 
-    __slots__ = ("_core",)
+    __slots__ = ("_core", "covered", "isa_name")
 
     def __init__(self, core: Core) -> None:
         self._core = core
-
-    @property
-    def isa_name(self) -> str:
-        """The guest."""
-        return self._core.isa_name
-
-    @property
-    def covered(self) -> int:
-        """Bits of the coverage map."""
-        return self._core.covered
+        self.isa_name = core.isa_name
+        self.covered = core.covered
 
     def known(self, pc: int) -> int:
         """The header's address, or 0."""

@@ -23,6 +23,7 @@ from polyvm.engine.compiler import Compiler
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.region import FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
 from polyvm.engine.store import list_name, region_name
+from polyvm.engine.tiers import Tiers
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
@@ -49,7 +50,10 @@ class Counters:
     def __init__(self) -> None:
         self.compiled = self.cached = self.failed = self.requested = self.ticks = 0
         self.instructions = 0  # guest instructions in compiled regions
-        self.compile_seconds = 0.0  # of the compiler's process
+        self.regions = {QUICK: 0, FULL: 0}  # that came into use
+        self.compile_seconds = {QUICK: 0.0, FULL: 0.0}  # of the compiler's process
+        self.queue = self.queue_most = 0  # hot blocks and requests that wait
+        self.pages = self.page_hits = 0  # of code that the disk was asked about
 
 
 class Installed:
@@ -82,6 +86,7 @@ class Jit:
         self.identity = identity
         self._names = source.names
         self.counters = Counters()
+        self.tiers = Tiers()
         self._lock = threading.Lock()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
@@ -105,7 +110,7 @@ class Jit:
     def attach(self, core: Core) -> None:
         """Let `core` use the translations and take samples."""
         core.set_field("translations", self._address)
-        core.jit_seen = core.get_field("executed")
+        core.jit_seen = core.jit_booked = core.get_field("executed")
         core.jit_installed = 0
         core.jit_hot = []
         core.jit_rest = 0
@@ -150,6 +155,7 @@ class Jit:
         """Look at the samples of `core`, ask for what is hot, install what is ready."""
         with self._lock:
             self.counters.ticks += 1
+            self.tiers.book(core, self.at(core))
             self._collect()
             if self.forced:
                 self._force(core)
@@ -167,6 +173,8 @@ class Jit:
         if self.mode == "auto":
             self._sample(core)
         self._request(core)
+        self.counters.queue = len(self._asked) + len(core.jit_hot)
+        self.counters.queue_most = max(self.counters.queue_most, self.counters.queue)
         if self._asked or core.jit_hot or core.jit_busy:
             core.jit_ticks = _TICK
         else:
@@ -253,8 +261,10 @@ class Jit:
         index = self._index(core, pc >> PAGE_BITS)
         if self._on_disk is None:
             self._on_disk = cache.names()
+        self.counters.pages += 1
         if index is None or index not in self._on_disk:
             return False
+        self.counters.page_hits += 1
         found: list[Compiled] = []
         for name in cache.lines(index):
             if name not in self._loaded:
@@ -324,7 +334,7 @@ class Jit:
             if asked is None:
                 continue
             generation, spec, indices = asked
-            self.counters.compile_seconds += seconds
+            self.counters.compile_seconds[spec.level] += seconds
             if isinstance(answer, str):
                 self.counters.failed += 1
                 if os.environ.get("POLYVM_DEBUG"):
@@ -368,6 +378,7 @@ class Jit:
             code = region.keep[0]
             perfmap.add(code.start, code.end, self._label(compiled))
         self.counters.instructions += compiled.instructions
+        self.counters.regions[compiled.level] += 1
         return True
 
     def _label(self, compiled: Compiled) -> str:

@@ -81,7 +81,8 @@ FIELDS = (
     # budget, and if so where the last one was entered before the tick, else 0; whether each block has to be offered to
     # it before it is executed first, and the address that may go ahead; slices until the next tick; instructions known to be
     # interpreted; functions that regions call
-    "translations", "left_at", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
+    "translations", "left_at", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick",
+    "attached", "resumes",
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # floating point
     "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",

@@ -6,12 +6,12 @@ when it is interpreted, of the full kind around the headers of hot loops and the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.engine.core import FIRST_TICK
 from polyvm.engine.grow import grow
 from polyvm.engine.layout import SLICE
-from polyvm.engine.profile import Image, RecordedBlock
 from polyvm.engine.region import FULL, LARGE, QUICK, SMALL, RegionSpec
 from polyvm.engine.walk import Walk
 from polyvm.mem import PAGE_BITS
@@ -19,6 +19,7 @@ from polyvm.mem import PAGE_BITS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from polyvm.engine.profile import Image, RecordedBlock
     from polyvm.isa import Isa
 
 SHORT = FIRST_TICK * SLICE  # instructions: a program that ends before never asks for a region
@@ -39,10 +40,9 @@ class Planned(NamedTuple):
 class ImageBlocks:
     """The blocks of an image as `grow` wants them; a reference is the address."""
 
-    covered = 0
-
     def __init__(self, image: Image) -> None:
         self.isa_name = image.isa
+        self.covered = 0
         self._image = image
 
     def known(self, pc: int) -> int:
@@ -82,7 +82,7 @@ def _add(into: Image, image: Image) -> None:
     for pc, block in image.blocks.items():
         old = into.blocks.get(pc)
         if old is not None and old.n == block.n:
-            block = block._replace(count=old.count + block.count, taken=block.taken or old.taken, fall=block.fall or old.fall)
+            block = replace(block, count=old.count + block.count, taken=block.taken or old.taken, fall=block.fall or old.fall)
         into.blocks[pc] = block
 
 
@@ -122,7 +122,7 @@ def _cover(source: ImageBlocks, heat: dict[int, int], level: int, room: tuple[in
 
 
 def _full(source: ImageBlocks, walk: Walk, quick: list[RegionSpec]) -> list[RegionSpec]:
-    """Regions of the full kind, until little is executed outside of them. A place inside of one becomes another of its entries."""
+    """Regions of the full kind, until little is executed outside. A place inside of one becomes another of its entries."""
     made: list[RegionSpec] = []
     tried: set[int] = set()
     for _ in range(_ROUNDS):

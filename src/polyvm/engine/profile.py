@@ -20,6 +20,7 @@ import base64
 import json
 import os
 import zlib
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from polyvm.errors import UsageError
@@ -30,7 +31,8 @@ _PAGE = 1 << PAGE_BITS
 _MOST = 1 << 30  # bytes of one member, unpacked
 
 
-class RecordedBlock(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RecordedBlock:
     """A block and its counts; `taken` and `fall` are addresses of blocks, or 0."""
 
     pc: int
@@ -39,6 +41,10 @@ class RecordedBlock(NamedTuple):
     count: int
     taken: int
     fall: int
+
+    def row(self) -> tuple[int, ...]:
+        """As it is in a file."""
+        return self.pc, self.end, self.n, self.count, self.taken, self.fall
 
 
 class CodeMap(NamedTuple):
@@ -106,7 +112,7 @@ class Image:
         """As a member of a file."""
         record = {
             "format": FORMAT, "isa": self.isa, "program": self.program, "roots": self.roots, "maps": self.maps,
-            "blocks": list(self.blocks.values()),
+            "blocks": [block.row() for block in self.blocks.values()],
             "pages": {f"{page << PAGE_BITS:x}": base64.b64encode(data).decode() for page, data in self.pages.items()},
             "samples": self.samples, "ranges": self.ranges,
         }  # fmt: skip

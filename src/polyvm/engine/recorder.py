@@ -178,7 +178,10 @@ class Recorder(Jit):
         for page in changed:
             del self._code[page]
         if changed:
-            self._blocks = {pc: block for pc, block in self._blocks.items() if not changed & {pc >> PAGE_BITS, block.end >> PAGE_BITS}}
+            self._blocks = {
+                pc: block for pc, block in self._blocks.items()
+                if not changed & {pc >> PAGE_BITS, (block.end - 1) >> PAGE_BITS}
+            }  # fmt: skip
 
 
 def _headers(core: Core) -> Iterator[tuple[int, tuple[int, ...]]]:
