@@ -87,12 +87,13 @@ def prepare(launch: Launch) -> Process:
     if os.environ.get("POLYVM_PERF"):
         from polyvm.debug.guest import GuestNames
 
-        names = GuestNames(_roots(launch))
+        names = GuestNames(roots(launch))
         process.jit.names = lambda pc: names.label(process.arena.find(pc), pc)
     return process
 
 
-def _roots(launch: Launch) -> list[str]:
+def roots(launch: Launch) -> list[str]:
+    """Directories below which the guest's paths are looked for."""
     return [os.path.abspath(root) for root in (launch.sandbox, launch.sysroot) if root is not None]
 
 
@@ -108,7 +109,7 @@ def _observed(launch: Launch) -> JitSource:
     fd = os.open(launch.profile, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 900)
     os.close(fd)
-    sink = Sink(high, _roots(launch))
+    sink = Sink(high, roots(launch))
     if not launch.sampled:
         source = JitSource()
         source.maker = partial(Recorder, sink=sink)

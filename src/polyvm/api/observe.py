@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 def observe(launch: Launch, failed: Callable[[BaseException], int]) -> int:
     """Run `launch`, which names the profile, in a child; its exit status, or minus the number of the signal that ended it.
     `failed` says why there was nothing to run and gives the child's status for that."""
+    from polyvm.api.launch import end, execute, prepare
+
+    return in_child(lambda: end(execute(prepare(launch)).status), failed)
+
+
+def in_child(work: Callable[[], int], failed: Callable[[BaseException], int]) -> int:
+    """Do `work` in a child process, which is the guest's then; the same status."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _child(launch, failed)
+        _child(work, failed)
     # Ctrl-C is for the guest; what it has done until then is of use.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -29,12 +36,10 @@ def observe(launch: Launch, failed: Callable[[BaseException], int]) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def _child(launch: Launch, failed: Callable[[BaseException], int]) -> NoReturn:
-    from polyvm.api.launch import end, execute, prepare
-
+def _child(work: Callable[[], int], failed: Callable[[BaseException], int]) -> NoReturn:
     status = 125
     try:
-        status = end(execute(prepare(launch)).status)
+        status = work()
     except BaseException as error:  # nothing of the parent's may run here
         status = failed(error)
     finally:

@@ -46,7 +46,10 @@ def _aot(single: dict[str, str], many: dict[str, list[str]], words: list[str]) -
     if "static" in single:
         if budget is None and "all" not in single:
             budget = _STATIC_SECONDS
-        images = _surveyed(single, many, words)
+        surveyed = _surveyed(single, many, words)
+        if isinstance(surveyed, int):
+            return surveyed
+        images = [surveyed]
     elif many.get("profile"):
         images = _recorded(many["profile"], words)
     else:
@@ -98,10 +101,12 @@ def _trained(single: dict[str, str], many: dict[str, list[str]], words: list[str
         return read(launch.profile)
 
 
-def _surveyed(single: dict[str, str], many: dict[str, list[str]], words: list[str]) -> list[Image]:
+def _surveyed(single: dict[str, str], many: dict[str, list[str]], words: list[str]) -> Image | int:
     from polyvm.api.survey import survey_program
+    from polyvm.cli.messages import report
 
-    return [survey_program(launch_of(single, many, words))]
+    launch = launch_of(single, many, words)
+    return survey_program(launch, lambda error: report(error, launch.program), "all" in single)
 
 
 def _compile(images: list[Image], mode: str, jobs: int, budget: float | None) -> int:
@@ -126,7 +131,7 @@ def _compile(images: list[Image], mode: str, jobs: int, budget: float | None) ->
         length=total, label=f"compiling {len(planned)} regions", file=sys.stderr, hidden=not sys.stderr.isatty(),
         update_min_steps=max(1, total // 200),
     ) as bar:  # fmt: skip
-        done = builder.build(planned, bar.update, began + budget if budget is not None else None)
+        done = builder.build(planned, bar.update, perf_counter() + budget if budget is not None else None)
     extra = [f"{count:,} {what}" for count, what in (
         (done.there, "there before"), (done.failed, "not compilable"), (done.left, "left for lack of time"),
     ) if count]  # fmt: skip

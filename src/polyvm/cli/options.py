@@ -72,9 +72,10 @@ AOT = [
            "PROGRAM only its part."),
     Option("--record", "record", VALUE, "FILE", "Keep the profile of the run that is made in FILE."),
     Option("--static", "static", FLAG, "",
-           "Run nothing of the program: compile what its symbols and the code itself lead to, loops first, for 60 seconds."),
+           "Run nothing of the program: compile what its symbols and the code itself lead to, for 60 seconds, main and loops "
+           "first."),
     Option("--budget", "budget", VALUE, "SECONDS", "Begin no region after SECONDS."),
-    Option("--all", "all", FLAG, "", "With --static: until everything is compiled, however long that takes."),
+    Option("--all", "all", FLAG, "", "With --static: the libraries too, however long that takes."),
     Option("-j --jobs", "jobs", VALUE, "N", "Compile in N processes; default: one for each processor."),
     Option("--jit", "jit", VALUE, "MODE", "Compile for runs with --jit=MODE: auto (default), quick or full."),
     *_shared(*_GUEST, "max_instructions"),

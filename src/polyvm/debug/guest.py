@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from polyvm.debug.objectfile import ObjectFile
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """A place in guest code: the file's name (what is no file is in brackets), the function ("" where no symbol says it), how far
+    """A place in guest code: the file's name (what is no file is in brackets), the function (sub_ADDRESS
+    where it has no name, "" where nothing says that there is one), how far
     into it, or into the file."""
 
     module: str
@@ -45,6 +47,7 @@ class GuestNames:
     def __init__(self, roots: list[str]) -> None:
         self._roots = roots
         self._files: dict[str, ObjectFile | None] = {}
+        self._starts: dict[str, list[int]] = {}
 
     def place(self, mapped: Mapped | None, pc: int) -> Place:
         """The place of address `pc`, which lies in `mapped`."""
@@ -58,13 +61,46 @@ class GuestNames:
         address = file.address_at(offset) if file is not None else None
         name = file.symbols.describe(address) if file is not None and address is not None else None
         if name is None:
-            return Place(module, "", offset if address is None else address)
+            start = self._start(mapped.path, address) if address is not None else None
+            if start is None or address is None:
+                return Place(module, "", offset if address is None else address)
+            return Place(module, f"sub_{start:x}", address - start)
         function, _, distance = name.partition("+0x")
         return Place(module, function, int(distance, 16) if distance else 0)
+
+    def code_offsets(self, path: str) -> list[int]:
+        """Offsets in a file where functions begin."""
+        file = self._file(path)
+        if file is None:
+            return []
+        code = [section for section in file.sections if section.code and section.in_file]
+        found = {*file.symbols.addresses(), *file.function_starts(), file.entry}
+        return sorted(
+            section.offset + address - section.address for address in found for section in code
+            if section.address <= address < section.address + section.size
+        )  # fmt: skip
+
+    def main_offset(self, path: str) -> int:
+        """The offset of main in a program's file, or of its entry point where the file does not name it."""
+        file = self._file(path)
+        if file is None:
+            return 0
+        main = file.symbols.extent("main")
+        address = main[0] if main is not None else file.entry
+        return next((section.offset + address - section.address for section in file.sections
+                     if section.code and section.address <= address < section.address + section.size), 0)  # fmt: skip
 
     def label(self, mapped: Mapped | None, pc: int) -> str:
         """The same as a text."""
         return str(self.place(mapped, pc))
+
+    def _start(self, path: str, address: int) -> int | None:
+        """Where the function without a name begins that `address` is in."""
+        if path not in self._starts:
+            file = self._file(path)
+            self._starts[path] = file.function_starts() if file is not None else []
+        index = bisect_right(self._starts[path], address) - 1
+        return self._starts[path][index] if index >= 0 else None
 
     def _file(self, path: str) -> ObjectFile | None:
         if path not in self._files:

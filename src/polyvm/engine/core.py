@@ -73,11 +73,12 @@ class JitSource:
         """The compiler, made at the first call: for all cores like `core`."""
         with self._lock:
             if self.jit is None:
-                maker = self.maker
-                if maker is None:
-                    from polyvm.engine.jit import Jit as maker  # noqa: N813
+                if self.maker is not None:
+                    self.jit = self.maker(core.isa_name, self, core.identity)
+                else:
+                    from polyvm.engine.jit import Jit
 
-                self.jit = maker(core.isa_name, self, core.identity)
+                    self.jit = Jit(core.isa_name, self, core.identity)
                 if os.environ.get("POLYVM_PERF"):
                     core.name_handlers()
             return self.jit

@@ -50,8 +50,12 @@ class ImageBlocks:
         return pc if pc in self._image.blocks else 0
 
     def block(self, reference: int) -> RecordedBlock:
-        """The block at an address."""
-        return self._image.blocks[reference]
+        """The block at an address; it leads to no block that is not there."""
+        block, blocks = self._image.blocks[reference], self._image.blocks
+        if (block.taken and block.taken not in blocks) or (block.fall and block.fall not in blocks):
+            taken, fall = (pc if pc in blocks else 0 for pc in (block.taken, block.fall))
+            block = replace(block, taken=taken, fall=fall)
+        return block
 
     def code(self, pc: int, size: int) -> bytes:
         """Its code."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from time import thread_time
 from typing import TYPE_CHECKING
 
-from polyvm.engine.region import FULL
-
 if TYPE_CHECKING:
     from polyvm.engine.core import Core
     from polyvm.engine.jit import Installed

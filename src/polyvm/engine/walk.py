@@ -15,6 +15,7 @@ from polyvm.engine.blocks import stage_block
 from polyvm.engine.region import RegionBlock
 
 if TYPE_CHECKING:
+    from polyvm.engine.blocks import Block
     from polyvm.engine.profile import Image
     from polyvm.engine.region import RegionSpec
     from polyvm.isa import Isa
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 _WALKS, _STEPS = 400, 500
 _DEEP = 64  # calls that are remembered
 _FAR = 1 << 16  # bytes that an indirect jump goes at most
+
+
+def _last_instruction(isa: Isa, pc: int, code: bytes) -> Block:
+    """A block's last instruction, staged, as a block of its own."""
+    at, length = 0, 0
+    while at + length < len(code):
+        at += length
+        length = isa.length(int.from_bytes(code[at : at + 2], "little"))
+    return stage_block(isa, RegionBlock(pc + at, pc + len(code), 1, 0, 0, code[at:]))
 
 
 class _Choice:
@@ -64,7 +74,7 @@ class Walk:
         self._jumps: set[int] = set()  # indirect, calls among them
         scattered: list[int] = []
         for pc, block in self._blocks.items():
-            staged = stage_block(isa, RegionBlock(pc, block.end, block.n, 0, 0, image.code(pc, block.end - pc)))
+            staged = _last_instruction(isa, pc, image.code(pc, block.end - pc))
             last = staged.last
             if staged.is_call:
                 self._calls.add(pc)

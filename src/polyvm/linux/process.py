@@ -42,6 +42,10 @@ class ProcessExit(BaseException):
         self.status = status
 
 
+class Arrived(BaseException):
+    """A thread is where somebody wanted it to stop, before a hooked instruction (`Core.set_hooks`)."""
+
+
 class ThreadExit(BaseException):
     """The guest thread has ended."""
 
@@ -113,6 +117,8 @@ class Thread:
             signals.fault(self, signals.SIGILL, signals.ILL_ILLOPC, core.pc)
         elif code == exits.BREAKPOINT:
             signals.fault(self, signals.SIGTRAP, signals.TRAP_BRKPT, core.pc)
+        elif code == exits.HOOK:
+            raise Arrived
         elif code == exits.BUDGET:
             if process.remaining(core) <= 0:
                 process.exhausted = True
@@ -528,6 +534,10 @@ class Process:
                 if all(thread.parked for thread in self.threads):
                     return
                 self._resumed.wait(0.01)
+
+    def stop_before(self, address: int) -> None:
+        """Let `run` raise `Arrived` before the instruction at `address`; to be called before it."""
+        self._core.set_hooks(instructions=[(address, address + 1)])
 
     def resume(self) -> None:
         """Go on after `pause`."""
