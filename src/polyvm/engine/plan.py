@@ -92,9 +92,10 @@ def _add(into: Image, image: Image) -> None:
 
 def plan(image: Image, isa: Isa, mode: str, *, warm: int = WARM) -> list[Planned]:
     """The regions of an image, those with most instructions first."""
+    image.blocks = {pc: block for pc, block in image.blocks.items() if _whole(image, block)}
     source = ImageBlocks(image)
     heat = {pc: block.n * block.count for pc, block in image.blocks.items()}
-    heat = {pc: value for pc, value in heat.items() if value >= warm and _whole(image, pc)}
+    heat = {pc: value for pc, value in heat.items() if value >= warm}
     if mode == "full":
         specs = list(_cover(source, heat, FULL, SMALL))
     else:
@@ -109,9 +110,8 @@ def plan(image: Image, isa: Isa, mode: str, *, warm: int = WARM) -> list[Planned
     return sorted(planned, key=lambda item: -item.weight)
 
 
-def _whole(image: Image, pc: int) -> bool:
-    block = image.blocks[pc]
-    return len(image.code(pc, block.end - pc)) == block.end - pc
+def _whole(image: Image, block: RecordedBlock) -> bool:
+    return len(image.code(block.pc, block.end - block.pc)) == block.end - block.pc
 
 
 def _cover(source: ImageBlocks, heat: dict[int, int], level: int, room: tuple[int, int]) -> Iterator[RegionSpec]:
