@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polyvm.isa import Isa
 
-_ONCE = 2048  # entries of a block outside of loops: enough to be compiled
+_ONCE = 8192  # entries of a block outside of loops: enough to be compiled
 _DEEPEST = 4
 _FARTHEST = 1 << 14  # bytes that a loop's jump goes back at most
 _ENDS = frozenset({"jump", "branch", "indirect", "exit"})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 SHORT = FIRST_TICK * SLICE  # instructions: a program that ends before never asks for a region
-WARM = 2048  # instructions executed in a block, from which on the JIT asks for it where it has nothing better to do
+WARM = 8192  # instructions executed in a block that is worth it; less takes longer to load than to interpret
 _MOST_ENTRIES = 6
 _ROUNDS, _AT_ONCE = 24, 16  # of the full kind: looks at what is outside of it, and regions that one look adds
 _SHARE, _LITTLE = 0.001, 0.02  # of all instructions: at a place that is worth a region, and outside at the end
