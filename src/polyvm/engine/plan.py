@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 SHORT = FIRST_TICK * SLICE  # instructions: a program that ends before never asks for a region
-WARM = 8192  # instructions executed in a block that is worth it; less takes longer to load than to interpret
+# Instructions executed in a block, from which on the JIT may ask for it. Where these are many, only those count that do not
+# take longer to load than to interpret.
+_WARM, _MANY, _WORTH = 2048, 2000, 8192
 _MOST_ENTRIES = 6
 _ROUNDS, _AT_ONCE = 24, 16  # of the full kind: looks at what is outside of it, and regions that one look adds
 _SHARE, _LITTLE = 0.001, 0.02  # of all instructions: at a place that is worth a region, and outside at the end
@@ -90,12 +92,14 @@ def _add(into: Image, image: Image) -> None:
         into.blocks[pc] = block
 
 
-def plan(image: Image, isa: Isa, mode: str, *, warm: int = WARM) -> list[Planned]:
+def plan(image: Image, isa: Isa, mode: str) -> list[Planned]:
     """The regions of an image, those with most instructions first."""
     image.blocks = {pc: block for pc, block in image.blocks.items() if _whole(image, block)}
     source = ImageBlocks(image)
     heat = {pc: block.n * block.count for pc, block in image.blocks.items()}
-    heat = {pc: value for pc, value in heat.items() if value >= warm}
+    heat = {pc: value for pc, value in heat.items() if value >= _WARM}
+    if len(heat) > _MANY:
+        heat = {pc: value for pc, value in heat.items() if value >= _WORTH}
     if mode == "full":
         specs = list(_cover(source, heat, FULL, SMALL))
     else:
