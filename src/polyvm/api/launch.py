@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from polyvm.engine import JitSource
     from polyvm.engine.statistics import Statistics
     from polyvm.linux import Process
 
@@ -23,8 +24,8 @@ class Launch:
     """What to run and how. Attributes are those of `polyvm.Process`; `env` is complete, `argv[0]` may differ from `program`."""
 
     __slots__ = (
-        "allow_network", "allow_process", "argv", "env", "jit", "limit_cpu", "limit_memory", "max_instructions", "program",
-        "sandbox", "strace", "sysroot",
+        "allow_network", "allow_process", "argv", "env", "jit", "limit_cpu", "limit_memory", "max_instructions", "profile",
+        "program", "sampled", "sandbox", "strace", "sysroot",
     )  # fmt: skip
 
     def __init__(self, program: str, argv: list[str], env: dict[str, str]) -> None:
@@ -40,6 +41,8 @@ class Launch:
         self.limit_memory: int | None = None
         self.limit_cpu: float | None = None
         self.jit: str | None = None
+        self.profile: str | None = None  # a file that what is executed goes to: counted, or only sampled
+        self.sampled = False
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Launch:
@@ -94,10 +97,46 @@ def _prepare(launch: Launch) -> Process:
             memory=launch.limit_memory,
             cpu=launch.limit_cpu,
         )
-    return Process(
+    jit = _observed(launch) if launch.profile is not None else launch.jit
+    process = Process(
         launch.program, launch.argv, launch.env, sysroot=launch.sysroot, policy=policy, strace=launch.strace,
-        max_instructions=launch.max_instructions, jit=launch.jit,
+        max_instructions=launch.max_instructions, jit=jit,
     )  # fmt: skip
+    if os.environ.get("POLYVM_PERF"):
+        from polyvm.debug.guest import GuestNames
+
+        names = GuestNames(roots(launch))
+        process.jit.names = lambda pc: names.label(process.arena.find(pc), pc)
+    return process
+
+
+def roots(launch: Launch) -> list[str]:
+    """Directories below which the guest's paths are looked for."""
+    return [os.path.abspath(root) for root in (launch.sandbox, launch.sysroot) if root is not None]
+
+
+def _observed(launch: Launch) -> JitSource:
+    """A JIT that appends what is executed to the file `launch.profile`."""
+    import fcntl
+    from functools import partial
+
+    from polyvm.engine import JitSource
+    from polyvm.engine.recorder import Recorder, Sink
+
+    assert launch.profile is not None
+    fd = os.open(launch.profile, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 900)
+    os.close(fd)
+    sink = Sink(high, roots(launch))
+    if not launch.sampled:
+        source = JitSource()
+        source.maker = partial(Recorder, sink=sink)
+        return source
+    from polyvm.engine.sampler import Sampler
+
+    source = JitSource.parse(launch.jit if launch.jit is not None else os.environ.get("POLYVM_JIT", "auto"))
+    source.maker = partial(Sampler, sink=sink)
+    return source
 
 
 def execute(process: Process) -> Summary:

@@ -12,6 +12,8 @@ from polyvm.cli import EXIT_INTERNAL
 # name → (one line of help, shown without importing the module)
 _COMMANDS = {
     "run": "Run a program built for another architecture.",
+    "aot": "Compile a program before it is run.",
+    "profile": "Run a program and show where it spends its time.",
     "demo": "Run the riscv64 program that comes with polyvm.",
     "disasm": "Show the code in a file as assembly.",
     "info": "Show the host, the engines, the guests and the caches.",

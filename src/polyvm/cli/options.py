@@ -43,6 +43,8 @@ RUN = [
     Option("--jit", "jit", VALUE, "MODE",
            "Compile what is hot: auto (default: first quickly, then well), quick, full, or off; MODE:N sets how many slices of "
            "16,384 instructions make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
+    Option("--profile", "profile", VALUE, "FILE",
+           "Interpret everything, and write to FILE how often each block of code was executed, for polyvm aot."),
     Option("--dump", "dump", VALUE, "WHAT[,WHAT]",
            "Do not run: print decode, ir, llvm, asm of the code at the entry point, or region, region-llvm, region-opt, "
            "region-asm of what is compiled from there."),
@@ -54,6 +56,40 @@ RUN = [
     Option("--limit-memory", "limit_memory", VALUE, "SIZE",
            "Fail the guest's requests for more memory than SIZE (K, M, G)."),
     Option("--limit-cpu", "limit_cpu", VALUE, "SECONDS", "End the guest with SIGXCPU after SECONDS of processor time."),
+]  # fmt: skip
+
+
+def _shared(*keys: str) -> list[Option]:
+    return [option for option in RUN if option.key in keys]
+
+
+_GUEST = ("sysroot", "env", "unset", "argv0", "cwd", "sandbox", "allow_network", "allow_process", "limit_memory", "limit_cpu")
+
+#   spellings                 key                 takes     metavar       help
+AOT = [
+    Option("--profile", "profile", MANY, "FILE",
+           "Run nothing: compile what the run executed that FILE was written by (polyvm run --profile). May be repeated; with "
+           "PROGRAM only its part."),
+    Option("--record", "record", VALUE, "FILE", "Keep the profile of the run that is made in FILE."),
+    Option("--static", "static", FLAG, "",
+           "Run nothing of the program: compile what its symbols and the code itself lead to, for 60 seconds, main and loops "
+           "first."),
+    Option("--budget", "budget", VALUE, "SECONDS", "Begin no region after SECONDS."),
+    Option("--all", "all", FLAG, "", "With --static: the libraries too, however long that takes."),
+    Option("-j --jobs", "jobs", VALUE, "N", "Compile in N processes; default: one for each processor."),
+    Option("--jit", "jit", VALUE, "MODE", "Compile for runs with --jit=MODE: auto (default), quick or full."),
+    *_shared(*_GUEST, "max_instructions"),
+]  # fmt: skip
+PROFILE = [
+    Option("--exact", "exact", FLAG, "", "Interpret everything and count it; there is no time then, and nothing compiled."),
+    Option("--load", "load", VALUE, "FILE", "Run nothing: show the profile in FILE."),
+    Option("--record", "record", VALUE, "FILE", "Keep the profile in FILE."),
+    Option("--top", "top", VALUE, "N", "Show N functions and N places; default 20."),
+    Option("--flame", "flame", VALUE, "FILE",
+           "Write a flame graph: FILE.html to look at, FILE.json for speedscope (both need polyvm[profile]); any other name: "
+           "folded stacks, which flamegraph.pl, inferno and speedscope read."),
+    Option("--output", "output", VALUE, "FILE", "Write the table to FILE instead of standard error."),
+    *_shared(*_GUEST, "jit", "max_instructions"),
 ]  # fmt: skip
 
 

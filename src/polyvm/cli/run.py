@@ -53,6 +53,7 @@ def _launch(single: dict[str, str], many: dict[str, list[str]], words: list[str]
     if launch.sysroot is not None and not os.path.isdir(launch.sysroot):
         raise UsageError(f"the directory {launch.sysroot} given as sysroot does not exist")
     launch.strace = "strace" in single
+    launch.profile = single.get("profile")
     launch.jit = single.get("jit")
     if launch.jit is not None:
         from polyvm.engine.core import JitSource

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyvm.api.launch import Summary
+    from polyvm.engine.statistics import Statistics
 
 
 def as_json(summary: Summary) -> str:
@@ -25,7 +26,7 @@ def record(summary: Summary) -> dict[str, object]:
         "blocks": counts.blocks,
         "decoded": counts.decoded,
         "invalidations": counts.invalidations,
-        "interpreted": min(counts.interpreted, counts.instructions),
+        "interpreted": _interpreted(counts),
         "regions": counts.regions,
         "regions_from_disk": counts.cached,
         "regions_failed": counts.failed,
@@ -33,14 +34,37 @@ def record(summary: Summary) -> dict[str, object]:
         "links": counts.links,
         "lookups": counts.lookups,
         "exits": counts.exits,
+        "tiers": {
+            name: {"instructions": done, "seconds": round(spent, 6)} for name, done, spent in zip(
+                ("interpreted", "quick", "full"), (_interpreted(counts), counts.quick, counts.full), counts.seconds, strict=True)
+        },
+        "regions_quick": counts.quick_regions,
+        "regions_full": counts.full_regions,
+        "compile_seconds_quick": round(counts.quick_compile, 6),
+        "compile_seconds_full": round(counts.full_compile, 6),
+        "requests": counts.requests,
+        "queue": counts.queue,
+        "queue_most": counts.queue_most,
+        "disk_pages": counts.pages,
+        "disk_page_hits": counts.page_hits,
+        "attached": counts.attached,
+        "resumes": counts.resumes,
         "threads": summary.threads,
         "status": summary.status,
     }
 
 
+def _interpreted(counts: Statistics) -> int:
+    return min(counts.interpreted, counts.instructions)
+
+
 def mips(summary: Summary) -> float:
     """Million instructions a second of wall time."""
     return summary.statistics.instructions / summary.seconds / 1e6 if summary.seconds > 0 else 0.0
+
+
+def _tier(instructions: int, seconds: float) -> str:
+    return f"{instructions:,} instructions, {seconds:.3f} s"
 
 
 def as_table(summary: Summary) -> str:
@@ -54,12 +78,19 @@ def as_table(summary: Summary) -> str:
         ("seconds", f"{summary.seconds:.3f}"),
         ("MIPS", f"{mips(summary):,.0f}"),
         ("blocks", f"{counts.blocks:,} of {counts.decoded:,} instructions"),
-        ("interpreted", f"{min(counts.interpreted, counts.instructions):,} instructions"),
-        ("regions", f"{counts.regions:,} compiled, {counts.cached:,} of them by an earlier run, {counts.failed:,} failed, "
-                    f"{counts.compile_seconds:.3f} s"),
+        ("interpreted", _tier(_interpreted(counts), counts.seconds[0])),
+        ("quick code", "about " + _tier(counts.quick, counts.seconds[1])),
+        ("full code", "about " + _tier(counts.full, counts.seconds[2])),
+        ("regions", f"{counts.regions:,} compiled ({counts.quick_regions:,} quick, {counts.full_regions:,} full), "
+                    f"{counts.cached:,} of them by an earlier run, {counts.failed:,} failed"),
+        ("compiler", f"{counts.requests:,} requests, {counts.compile_seconds:.3f} s (quick {counts.quick_compile:.3f}, "
+                     f"full {counts.full_compile:.3f}); {counts.queue:,} waiting, {counts.queue_most:,} at most"),
+        ("cache on disk", f"{counts.pages:,} pages of code looked up, {counts.page_hits:,} found"),
+        ("translations", f"{counts.attached:,} blocks found compiled"),
         ("invalidations", f"{counts.invalidations:,}"),
         ("chained jumps", f"{counts.links:,}"),
         ("looked-up jumps", f"{counts.lookups:,}"),
+        ("left over", f"{counts.resumes:,} times an instruction of compiled code, to the interpreter"),
         ("exits", reasons or "none"),
         ("threads", f"{summary.threads}"),
     ])  # fmt: skip

@@ -88,6 +88,18 @@ def append(name: str, line: str) -> None:
         pass  # a cache is never required
 
 
+def rewrite(name: str, content: list[str]) -> None:
+    """Make list `name` have these lines."""
+    path = os.path.join(directory(), name)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="ascii") as file:
+            file.writelines(f"{line}\n" for line in content)
+        os.replace(temporary, path)
+    except OSError:
+        pass  # a cache is never required
+
+
 def lines(name: str) -> list[str]:
     """The names of entries in list `name`, each once; whatever else is in it is left out."""
     try:

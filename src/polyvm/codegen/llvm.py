@@ -227,6 +227,11 @@ class Emitter(FpEmitter):
         place = self.temp("call ptr @llvm.addressofreturnaddress.p0()")
         self.define(v, f"ptrtoint ptr {place} to i64")
 
+    def op_save_bp(self, v: Value) -> None:
+        """Note the register that a call preserves, for when its callees are left by a signal handler."""
+        place = self.host_pointer(v.args[0], v.attrs["offset"])
+        self.line(f'call void asm sideeffect "movq %rbp, $0", "=*m"(ptr elementtype(i64) {place})')
+
     def op_address_of(self, v: Value) -> None:
         self.define(v, f"ptrtoint ptr @{v.attrs['name']} to i64")
 

@@ -239,6 +239,10 @@ class FpEmitter(FunctionText):
         if type_.bits == 16:
             a = self._constrained("fpext", work, [(type_, a)], rounds=False)
         result = self._constrained(names[mode], work, [(work, a)], rounds=mode == ENV)
+        if v.attrs["exact"] and mode != ENV:
+            differs = self.intrinsic(f"experimental.constrained.fcmp.{work}", I1, [(work, result), (work, a)],
+                                     f'metadata !"one", {_STRICT}')  # fmt: skip
+            self._unless_zero(self.temp(f"zext i1 {differs} to i32"), lambda: self.raise_flags(str(INEXACT)))
         if type_.bits == 16:
             result = self.narrow(work, type_, result)
         self.set(v, self._canonical(type_, result))

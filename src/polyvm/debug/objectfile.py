@@ -68,6 +68,10 @@ class Symbols:
     def __len__(self) -> int:
         return len(self._symbols)
 
+    def addresses(self) -> list[int]:
+        """Those that have a name, in order."""
+        return self._addresses
+
     def at(self, address: int) -> str | None:
         """The name of exactly `address`."""
         index = bisect_right(self._addresses, address) - 1
@@ -119,6 +123,25 @@ class ObjectFile:
         if not any(s.code for s in self.sections):
             self.sections += self._segments(head[4], head[8], head[9])
         self.symbols = Symbols(self._symbols())
+        rows = self._table("program header table", head[4], head[8], head[9], "<IIQQQQQQ")
+        self._loads = [row for row in rows if row[0] == _PT_LOAD]
+
+    def function_starts(self) -> list[int]:
+        """Where functions begin, in order: what the table for unwinding says (.eh_frame_hdr; Linux Standard Base Core, 10.6.2),
+        which stripped files have too. Empty where it is missing, damaged or of another form."""
+        section = next((section for section in self.sections if section.name == ".eh_frame_hdr" and section.in_file), None)
+        data = self.content(section) if section is not None else b""
+        if section is None or len(data) < 12 or data[0] != 1 or data[2:4] != b"\x03\x3b":
+            return []
+        count = min(struct.unpack_from("<I", data, 8)[0], (len(data) - 12) // 8)
+        return sorted(section.address + struct.unpack_from("<i", data, 12 + 8 * i)[0] for i in range(count))
+
+    def address_at(self, offset: int) -> int | None:
+        """Where the byte at `offset` of the file is linked to be, if it is loaded."""
+        for row in self._loads:
+            if row[2] <= offset < row[2] + row[5]:
+                return row[3] + offset - row[2]
+        return None
 
     @property
     def machine_name(self) -> str:

@@ -30,7 +30,6 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     GOLDEN,
     PSEUDO,
-    SLICE,
     SLOT_REG,
     TABLE_BITS,
     TABLE_PROBES,
@@ -105,8 +104,9 @@ class Attach:
         pending = b.hload(cpu, I64, r.record["stop"]) | r.get(cpu, "tick")
         stale = r.get(cpu, "epoch").ne(b.hload(r.get(cpu, "epoch_ptr"), I64))
         with b.if_(pending.ne(0) | limit.sle(0) | stale):
+            r.put(cpu, "refused", 1)
             b.ret(b.const(I64, 0))
-        grant = limit.smin(b.const(I64, SLICE))
+        grant = r.grant(cpu, limit)
         r.put(cpu, "granted", grant)
         b.ret(grant)
 

@@ -29,7 +29,7 @@ from polyvm.vcpu import exits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from polyvm.engine.jit import Jit
     from polyvm.engine.statistics import Statistics
@@ -58,21 +58,27 @@ class JitSource:
     `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
     """
 
-    __slots__ = ("_lock", "jit", "mode", "threshold")
+    __slots__ = ("_lock", "jit", "maker", "mode", "names", "program", "threshold")
 
     def __init__(self, mode: str = "auto", threshold: float = 4.0) -> None:
         self.mode = mode
         self.threshold = threshold
         self.jit: Jit | None = None
+        self.maker: Callable[[str, JitSource, str, int], Jit] | None = None  # of a JIT that also notes what is executed
+        self.names: Callable[[int], str] | None = None  # what people call the code at an address
+        self.program = ""
         self._lock = _thread.allocate_lock()
 
     def made(self, core: Core) -> Jit:
         """The compiler, made at the first call: for all cores like `core`."""
         with self._lock:
             if self.jit is None:
-                from polyvm.engine.jit import Jit
+                if self.maker is not None:
+                    self.jit = self.maker(core.isa_name, self, core.identity, core.restore)
+                else:
+                    from polyvm.engine.jit import Jit
 
-                self.jit = Jit(core.isa_name, self, core.identity, core.restore)
+                    self.jit = Jit(core.isa_name, self, core.identity, core.restore)
                 if os.environ.get("POLYVM_PERF"):
                     core.name_handlers()
             return self.jit
@@ -88,6 +94,11 @@ class JitSource:
         if self.jit is not None:
             self.jit.after_fork()
 
+    def finish(self) -> None:
+        """To be called where a forked child ends."""
+        if self.jit is not None:
+            self.jit.finish()
+
     def close(self) -> None:
         """End the compiler's process; no core may run any more."""
         if self.jit is not None:
@@ -98,9 +109,14 @@ class JitSource:
         if self.jit is None:
             return total
         counters = self.jit.counters
+        quick, full = self.jit.tiers.split(max(0, total.instructions - total.interpreted), self.mode)
         return total._replace(
             regions=counters.compiled + counters.cached, cached=counters.cached, failed=counters.failed,
-            compile_seconds=counters.compile_seconds,
+            compile_seconds=sum(counters.compile_seconds.values()), quick=quick, full=full, seconds=self.jit.tiers.seconds,
+            quick_regions=counters.regions[1], full_regions=counters.regions[2],
+            quick_compile=counters.compile_seconds[1], full_compile=counters.compile_seconds[2],
+            requests=counters.requested, queue=counters.queue, queue_most=counters.queue_most,
+            pages=counters.pages, page_hits=counters.page_hits,
         )  # fmt: skip
 
     @classmethod
@@ -159,6 +175,7 @@ class Core:
         self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = self.jit_weigh = self.jit_weighed = 0
         self.jit_hot: list[tuple[int, int]] = []
         self.jit_busy = True
+        self.jit_booked, self.jit_clock = 0, -1.0  # instructions and thread time that are booked on a tier
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
@@ -214,6 +231,8 @@ class Core:
     def close(self) -> None:
         """Give its memory back; the core cannot be used after."""
         if self._cpu:
+            if self.jit_source is not None and self.jit_source.jit is not None:
+                self.jit_source.jit.detach(self)
             host_munmap(self._cpu, self._size)
             host_munmap(self._buckets, 8 << BUCKET_BITS)
             host_munmap(self._code, ARENA_BYTES)
@@ -295,7 +314,10 @@ class Core:
             return
         self._set("tick_left", FIRST_TICK if source.threshold else _UNLIMITED)
         self._set("forced", 0 if source.threshold else 1)
-        if source.jit is not None:
+        if source.maker is not None:
+            source.made(self).attach(self)
+            self._set("tick_left", 1)
+        elif source.jit is not None:
             source.jit.attach(self)
 
     def _tick(self) -> None:
@@ -531,6 +553,8 @@ class Core:
             invalidations=self._get("flushes"),
             links=self._get("links"),
             lookups=self._get("lookups"),
+            attached=self._get("attached"),
+            resumes=self._get("resumes"),
             exits={exits.NAMES[code]: count for code, count in sorted(self.exits.items())},
         )
 

@@ -13,8 +13,47 @@ from polyvm.engine.region import FALL, QUICK, TAKEN, RegionBlock, RegionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
+    from typing import Protocol
 
     from polyvm.engine.core import Core
+
+    class Node(Protocol):
+        """A block: `taken` and `fall` are references to those that it goes to, or 0."""
+
+        @property
+        def pc(self) -> int: ...
+
+        @property
+        def end(self) -> int: ...
+
+        @property
+        def n(self) -> int: ...
+
+        @property
+        def count(self) -> int: ...
+
+        @property
+        def taken(self) -> int: ...
+
+        @property
+        def fall(self) -> int: ...
+
+    class Blocks(Protocol):
+        """Blocks with what is known of how often they were entered and where they went."""
+
+        isa_name: str
+        covered: int
+        guarded: bool
+
+        def known(self, pc: int) -> int:
+            """A reference to the block at `pc`, or 0."""
+            ...
+
+        def block(self, reference: int) -> Node: ...
+
+        def counted(self, pc: int) -> Counted | None: ...
+
+        def code(self, pc: int, size: int) -> bytes: ...
 
 _HEADER = struct.Struct("<QQIIQQQQ")
 _FEW = 4  # … or not more often than this
@@ -26,7 +65,7 @@ class Counted(NamedTuple):
     """What quickly made code has counted of a block: how often it was entered, and left for `taken_pc`; `fall_pc`: where it goes on
     otherwise; `seen`: where its indirect jump went last. 0: no such way."""
 
-    count: int
+    times: int
     taken: int
     seen: int
     taken_pc: int
@@ -50,20 +89,21 @@ class _Node:
 
     __slots__ = ("block", "cold", "count", "edges", "seen", "taken")
 
-    def __init__(self, core: Core, block: Header, counted: Counted | None, warm: Container[int]) -> None:
+    def __init__(self, source: Blocks, block: Node, warm: Container[int]) -> None:
+        counted = source.counted(block.pc)
         self.block = block
         self.count = block.count
         self.taken = -1
         taken = fall = None
         if counted is not None:
-            self.count, self.taken = counted.count, counted.taken
+            self.count, self.taken = counted.times, counted.taken
             self.seen = counted.seen
             if counted.taken_pc:
                 taken = counted.taken_pc, counted.taken
             if counted.fall_pc:
-                fall = counted.fall_pc, max(0, counted.count - counted.taken)
+                fall = counted.fall_pc, max(0, counted.times - counted.taken)
         else:
-            headers = [Header(address) if address else None for address in (block.taken, block.fall)]
+            headers = [source.block(reference) if reference else None for reference in (block.taken, block.fall)]
             taken, fall = ((h.pc, min(h.count, block.count)) if h is not None else None for h in headers)
             self.seen = taken[0] if taken is not None else 0
         if taken is None and self.seen:
@@ -74,31 +114,51 @@ class _Node:
         self.edges = [edge for edge in (taken, fall) if edge is not None]
         if fall is None:
             # The end of a call or jump: a return may come back there.
-            after = core.known(block.end)
+            after = source.known(block.end)
             if after:
-                self.edges.append((block.end, min(Header(after).count, self.count) if counted is None else self.count))
+                self.edges.append((block.end, min(source.block(after).count, self.count) if counted is None else self.count))
         self.cold = sum(
             way for way, edge in ((TAKEN, taken), (FALL, fall)) if edge is None or edge[1] * _RARE < self.count
         )  # fmt: skip
 
 
+class LiveBlocks:
+    """Those that a core has decoded; references are addresses of their headers."""
+
+    __slots__ = ("_core", "counted", "covered", "guarded", "isa_name")
+
+    def __init__(self, core: Core, counted: Callable[[int], Counted | None] = lambda _: None) -> None:
+        self._core = core
+        self.counted = counted
+        self.guarded = core.arena.guarded
+        self.isa_name = core.isa_name
+        self.covered = core.covered
+
+    def known(self, pc: int) -> int:
+        """The header's address, or 0."""
+        return self._core.known(pc)
+
+    def block(self, reference: int) -> Header:
+        """What the header says now."""
+        return Header(reference)
+
+    def code(self, pc: int, size: int) -> bytes:
+        """Guest code; raises MemoryFault."""
+        return self._core.arena.peek(pc, size)
+
+
 def grow(
-    core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int, without: Container[int] = (),
-    profile: Callable[[int], Counted | None] = lambda _: None, warm: Container[int] = (),
+    source: Blocks, heads: list[int], level: int, most_blocks: int, most_instructions: int, without: Container[int] = (),
+    warm: Container[int] = (),
 ) -> RegionSpec | None:  # fmt: skip
     """The region around the blocks at addresses `heads`, without blocks at the addresses `without`; None if there is no block at
     the first of them. Ways to the addresses `warm` are not rare, whatever the counts say. Raises MemoryFault."""
-    starts = [address for address in map(core.known, heads) if address]
-    if not starts or Header(starts[0]).pc != heads[0]:
+    starts = [reference for reference in map(source.known, heads) if reference]
+    if not starts or source.block(starts[0]).pc != heads[0]:
         return None
-
-    def node(address: int) -> _Node:
-        header = Header(address)
-        return _Node(core, header, profile(header.pc), warm)
-
     waiting: list[tuple[int, int, _Node]] = []
-    for order, address in enumerate(starts):
-        waiting.append((-(1 << 62), order, node(address)))
+    for order, reference in enumerate(starts):
+        waiting.append((-(1 << 62), order, _Node(source, source.block(reference), warm)))
     hottest = max(found.count for _, _, found in waiting)
     chosen: dict[int, _Node] = {}
     seen = set(starts)
@@ -112,14 +172,15 @@ def grow(
         room -= block.n
         chosen[block.pc] = found
         for pc, times in found.edges:
-            following = core.known(pc)
+            following = source.known(pc)
             if following and following not in seen and times > floor and pc not in without:
                 seen.add(following)
-                heapq.heappush(waiting, (-min(times, -weight), len(seen) + len(starts), node(following)))
+                found = _Node(source, source.block(following), warm)
+                heapq.heappush(waiting, (-min(times, -weight), len(seen) + len(starts), found))
     blocks: list[RegionBlock] = []
     for found in sorted(chosen.values(), key=lambda found: found.block.pc != heads[0]):
         block = found.block
-        code = core.arena.peek(block.pc, block.end - block.pc)
+        code = source.code(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, found.count, found.seen, found.cold, found.taken, code))
     entries = [pc for pc in chosen if level == QUICK or pc in heads]
-    return RegionSpec(core.isa_name, level, core.covered, core.arena.guarded, entries, blocks)
+    return RegionSpec(source.isa_name, level, source.covered, source.guarded, entries, blocks)

@@ -21,9 +21,11 @@ from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
 from polyvm.engine.exits import taken_often, trampoline
-from polyvm.engine.grow import Counted, Header
+from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
-from polyvm.engine.region import COUNTERS, FULL, QUICK, Compiled, RegionSpec
+from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
+from polyvm.engine.store import list_name, region_name
+from polyvm.engine.tiers import Tiers
 from polyvm.errors import EngineError, MemoryFault
 from polyvm.mem import PAGE_BITS
 from polyvm.mem.host import host_mmap, host_munmap
@@ -40,8 +42,6 @@ _PATIENCE = 640  # slices, times the threshold, until the compiler's process is 
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
 _TICK, _WEIGHING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
-_MOST_BLOCKS, _MOST_INSTRUCTIONS = 32, 200
-_WELL_BLOCKS, _WELL_INSTRUCTIONS = 128, 800  # the same where there is time
 _WORTH = 200  # code of the quick kind is made well if it executes one in so many instructions
 _LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
 _OFTEN = 4  # a block is an entry if it is entered as often as the head, but for this factor
@@ -56,7 +56,10 @@ class Counters:
     def __init__(self) -> None:
         self.compiled = self.cached = self.failed = self.requested = self.ticks = 0
         self.instructions = 0  # guest instructions in compiled regions
-        self.compile_seconds = 0.0  # of the compiler's process
+        self.regions = {QUICK: 0, FULL: 0}  # that came into use
+        self.compile_seconds = {QUICK: 0.0, FULL: 0.0}  # of the compiler's process
+        self.queue = self.queue_most = 0  # hot blocks and requests that wait
+        self.pages = self.page_hits = 0  # of code that the disk was asked about
 
 
 class Installed:
@@ -110,7 +113,9 @@ class Jit:
         self.forced = source.threshold == 0
         self.identity = identity
         self._restore = restore
+        self._names = source.names
         self.counters = Counters()
+        self.tiers = Tiers()
         self._lock = threading.Lock()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
@@ -122,6 +127,7 @@ class Jit:
         self._pages: set[int] = set()  # pages of code that the disk was asked about
         self._loaded: set[str] = set()
         self._quick: dict[int, tuple[Installed, int]] = {}  # where each block of the quick kind is counted
+        self._within: dict[int, Installed] = {}  # the region of the full kind that each block is in
         self._improved: set[int] = set()
         self._warm: set[int] = set()  # where rare exits turned out to go often
         self._remade: dict[int, int] = {}
@@ -136,11 +142,17 @@ class Jit:
     def attach(self, core: Core) -> None:
         """Let `core` use the translations and take samples."""
         core.set_field("translations", self._address)
-        core.jit_seen = core.get_field("executed")
+        core.jit_seen = core.jit_booked = core.get_field("executed")
         core.jit_installed = 0
         core.jit_hot = []
         core.jit_rest = core.jit_weigh = 0
         core.jit_weighed = core.jit_seen
+
+    def detach(self, core: Core) -> None:
+        """`core` ends."""
+
+    def finish(self) -> None:
+        """A forked child ends, in which there is nothing to close."""
 
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
@@ -149,7 +161,7 @@ class Jit:
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
-            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._improved, self._warm,
+            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._within, self._improved, self._warm,
                           self._remade):  # fmt: skip
                 known.clear()
             self._installed.clear()
@@ -177,6 +189,7 @@ class Jit:
         """Look at the samples of `core`, ask for what is hot, install what is ready."""
         with self._lock:
             self.counters.ticks += 1
+            self.tiers.book(core, self.at(core))
             self._collect()
             if self.forced:
                 self._force(core)
@@ -198,6 +211,8 @@ class Jit:
                 self._weigh(core)
         if core.get_field("hot_exit"):
             self._remake(core)
+        self.counters.queue = len(self._asked) + len(core.jit_hot)
+        self.counters.queue_most = max(self.counters.queue_most, self.counters.queue)
         if self._asked or core.jit_hot or core.jit_busy:
             core.jit_ticks = _TICK
         else:
@@ -237,7 +252,14 @@ class Jit:
         region, i = found
         counts = ctypes.string_at(region.counters + 8 * COUNTERS * i, 8 * COUNTERS)
         _, taken, fall, _ = region.compiled.ways[i]
-        return Counted(*struct.unpack("<3Q", counts), taken, fall)
+        times, jumped, seen = struct.unpack("<3Q", counts)
+        return Counted(times, jumped, seen, taken, fall)
+
+    def at(self, core: Core) -> Installed | None:
+        """The region in which `core`, which has just used up its budget, was; None if it interprets."""
+        pc = core.get_field("ticked_in")
+        found = self.regions.get(pc) or self._within.get(pc)
+        return found if found is not None or pc not in self._quick else self._quick[pc][0]
 
     def _request(self, core: Core) -> None:
         looked_up = 0
@@ -273,8 +295,7 @@ class Jit:
         return True
 
     def _name(self, spec: RegionSpec) -> str:
-        head = spec.blocks[0]
-        return cache.key("region", self.identity, self.mode, str(spec.coverage), str(spec.guarded), str(spec.level), str(head.pc), head.code)
+        return region_name(self.identity, self.mode, spec)
 
     def _index(self, core: Core, page: int) -> str | None:
         """The name of the list of regions that can be entered in a page, as it is now."""
@@ -282,7 +303,7 @@ class Jit:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return cache.key("index", self.identity, self.mode, str(core.covered), str(core.arena.guarded), str(page), code)
+        return list_name(self.identity, self.mode, core.covered, core.arena.guarded, page, code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""
@@ -290,8 +311,10 @@ class Jit:
         index = self._index(core, pc >> PAGE_BITS)
         if self._on_disk is None:
             self._on_disk = cache.names()
+        self.counters.pages += 1
         if index is None or index not in self._on_disk:
             return False
+        self.counters.page_hits += 1
         found: list[Compiled] = []
         for name in cache.lines(index):
             if name not in self._loaded:
@@ -316,7 +339,7 @@ class Jit:
     def _ask(self, core: Core, pc: int) -> None:
         """Ask for a region around `pc`."""
         level = FULL if self.mode == "full" else QUICK
-        spec = self._grow(core, [pc], level, _MOST_BLOCKS, _MOST_INSTRUCTIONS)
+        spec = self._grow(core, [pc], level, *SMALL)
         if spec is not None:
             # Code of the quick kind can be entered at each of its blocks: none of them needs another region.
             self._settled.update(spec.entries)
@@ -337,13 +360,11 @@ class Jit:
         if not rated or not rated[-1][0]:
             return
         most, pc = rated[-1]
-        around = {id(other): other for other in self.regions.values() if other.level == FULL and pc in other.compiled.inside}
+        around = self._within.get(pc)
         heads = [pc]
-        for other in around.values():
-            if len(other.compiled.entries) < _MOST_ENTRIES:
-                heads = [*other.compiled.entries, pc]
-                break
-        spec = self._grow(core, heads, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+        if around is not None and len(around.compiled.entries) < _MOST_ENTRIES:
+            heads = [*around.compiled.entries, pc]
+        spec = self._grow(core, heads, FULL, *LARGE)
         self._improved.add(pc)
         if spec is None:
             return
@@ -367,16 +388,14 @@ class Jit:
             return
         self._remade[head] = self._remade.get(head, 0) + 1
         if new and self._remade[head] <= _RENEWALS:
-            spec = self._grow(core, region.compiled.entries, FULL, _WELL_BLOCKS, _WELL_INSTRUCTIONS)
+            spec = self._grow(core, region.compiled.entries, FULL, *LARGE)
             if spec is not None:
                 self._send(core, spec)
 
     def _grow(self, core: Core, heads: list[int], level: int, most_blocks: int, most_instructions: int) -> RegionSpec | None:
-        from polyvm.engine.grow import grow
-
         try:
             without = self._settled if level == QUICK else ()
-            spec = grow(core, heads, level, most_blocks, most_instructions, without, self._profile, self._warm)
+            spec = grow(LiveBlocks(core, self._profile), heads, level, most_blocks, most_instructions, without, self._warm)
         except MemoryFault:
             self._settled.add(heads[0])
             return None
@@ -398,7 +417,7 @@ class Jit:
             if asked is None:
                 continue
             generation, spec, indices = asked
-            self.counters.compile_seconds += seconds
+            self.counters.compile_seconds[spec.level] += seconds
             if isinstance(answer, str):
                 self.counters.failed += 1
                 if os.environ.get("POLYVM_DEBUG"):
@@ -420,7 +439,7 @@ class Jit:
     def _install(self, compiled: Compiled) -> bool:
         try:
             region = Installed(compiled, self._restore)
-        except (EngineError, KeyError):
+        except (EngineError, OSError):  # the cache's entry is damaged, or there is no room for more code
             return False
         used = False
         for i, pc in enumerate(compiled.entries):
@@ -439,13 +458,21 @@ class Jit:
         if not used:
             return False
         self._warm.update(compiled.warm)
-        if compiled.level == QUICK:
+        if compiled.level == FULL:
+            self._within.update(dict.fromkeys(compiled.inside, region))
+        else:
             self._quick.update((pc, (region, i)) for i, pc in enumerate(compiled.inside))
         if self._mapped:
             code = region.keep[0]
-            perfmap.add(code.start, code.end, f"guest_{compiled.entries[0]:x}_{compiled.level}")
+            perfmap.add(code.start, code.end, self._label(compiled))
         self.counters.instructions += compiled.instructions
+        self.counters.regions[compiled.level] += 1
         return True
+
+    def _label(self, compiled: Compiled) -> str:
+        head = compiled.entries[0]
+        name = self._names(head) if self._names is not None else f"{head:#x}"
+        return f"{self.isa_name}:{name} [{'full' if compiled.level == FULL else 'quick'}]"
 
     def _enter(self, pc: int, record: int) -> bool:
         """Put `record` into the table, which other threads read."""

@@ -51,7 +51,8 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
 JUMP_CACHE_BITS = 14
-SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch
+SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch, …
+SPREAD_BITS = 10  # … less a random number of so many bits
 TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
 TABLE_PROBES = 8
 BETTER_BITS = 16  # after the table 2**BETTER_BITS bytes: not 0 where quickly made code should be left for better code
@@ -75,12 +76,14 @@ FIELDS = (
     # hooks
     "hook_skip", "hook_kind", "insn_hooks", "insn_hook_count", "block_hooks", "block_hook_count",
     "coverage", "coverage_mask", "watch_skip",
-    # where the host's stack pointer was when the chain of tail calls was entered
-    "host_sp",
-    # the JIT: the table of translations or 0; where well made code was left for a tick; whether each block has to be offered to
+    # the host's stack pointer where the chain of tail calls was entered, and its rbp
+    "host_sp", "host_bp",
+    # the JIT: the table of translations or 0; where well made code was left for a tick; whether a region was left for want of
+    # budget, and if so where the last one was entered before the tick, else 0; whether each block has to be offered to
     # it before it is executed first, and the address that may go ahead; slices until the next tick; instructions known to be
     # interpreted; functions that regions call
-    "translations", "left_at", "forced", "forced_pc", "interpreted", "tick_left", "tick", "attached", "resumes",
+    "translations", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick",
+    "attached", "resumes",
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # rare exits of regions: the budget, the note of one that was taken often
     "left", "hot_exit",

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
 TAKEN, FALL = 1, 2  # ways out of a block
-
-
+SMALL, LARGE = (32, 200), (128, 800)  # blocks and instructions that a region has at most; LARGE where there is time
 COUNTERS = 3  # of a block: entered, left by its jump, where its indirect jump went last; 8 bytes each
 
 
@@ -24,6 +23,11 @@ class RegionBlock(NamedTuple):
     cold: int
     taken: int
     code: bytes
+
+    @classmethod
+    def uncounted(cls, pc: int, end: int, n: int, code: bytes) -> RegionBlock:
+        """A block of which nothing but its code is known."""
+        return cls(pc, end, n, 0, 0, 0, -1, code)
 
 
 class RegionSpec(NamedTuple):
@@ -66,8 +70,9 @@ class RegionSpec(NamedTuple):
     @classmethod
     def unpack(cls, data: bytes) -> RegionSpec:
         """From `pack`."""
-        *fields, blocks = marshal.loads(data)
-        return cls(*fields, [RegionBlock(*block) for block in blocks])
+        fields: Any = marshal.loads(data)
+        found = cls(*fields)
+        return found._replace(blocks=[RegionBlock(*block) for block in found.blocks])
 
 
 class Compiled(NamedTuple):

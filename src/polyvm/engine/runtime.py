@@ -43,6 +43,7 @@ from polyvm.engine.layout import (
     SLOT_OFF,
     SLOT_REG,
     SLOT_SIZE,
+    SPREAD_BITS,
     CpuRecord,
 )
 from polyvm.ir import I8, I32, I64, Builder, Type, Value
@@ -140,6 +141,12 @@ class Runtime:
         self.put(cpu, "granted", 0)
         return limit
 
+    def grant(self, cpu: Value, limit: Value) -> Value:
+        """The next slice, of the limit that is left. It is somewhat shorter at random, lest a loop ends all its slices at one of
+        its places: ticks are to find the guest wherever it spends its time."""
+        spread = (self.get(cpu, "executed") * GOLDEN) >> (64 - SPREAD_BITS)
+        return limit.smin(self.b.const(I64, SLICE) - spread)
+
     def _leave(self, cpu: Value, code: int) -> None:
         self.put(cpu, "code", code)
         self.b.ret()
@@ -154,6 +161,9 @@ class Runtime:
         with b.if_(self.get(cpu, "granted").sgt(budget + n)):
             count_slice(self, cpu)
         limit = self.settle(cpu, budget + n)
+        refused = self.get(cpu, "refused")
+        self.put(cpu, "refused", 0)
+        self.put(cpu, "ticked_in", b.select(refused.ne(0), self.pc(cpu), 0))
         self.set_pc(cpu, pc)
         with b.if_(b.hload(cpu, I32, self.record["stop"]).ne(0)):
             self._leave(cpu, exits.STOPPED)
@@ -164,7 +174,7 @@ class Runtime:
             self._leave(cpu, exits.TICK)
         with b.if_(self._unoffered(cpu, block, pc)):
             self._leave(cpu, exits.TICK)
-        grant = limit.smin(b.const(I64, SLICE))
+        grant = self.grant(cpu, limit)
         self.put(cpu, "granted", grant)
         with b.if_(self.get(cpu, "epoch").ne(b.hload(self.get(cpu, "epoch_ptr"), I64))):
             b.tailcall("lookup", cpu, slot, block, grant, mem, attr)
@@ -421,6 +431,7 @@ class Runtime:
             b.hstore(block, b.hload(block, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
             n = b.hload(block, I32, BLOCK_N).zext(I64)
             args = (cpu, b.const(I64, 0), block, -n, self.get(cpu, "mem"), self.get(cpu, "attr"))
+            b.emit("save_bp", I64, (cpu,), offset=self.record["host_bp"])
             b.emit("call", I64, args, callee="budget_out", convention=CONVENTION, void=True)
         b.emit("host_fp", I64, (cpu,), save=self.record["mxcsr"], load=self.record["host_mxcsr"])
         b.ret(self.get(cpu, "code"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Statistics(NamedTuple):
@@ -18,6 +18,15 @@ class Statistics(NamedTuple):
     `regions`        regions of compiled code that came into use, `cached` of them from disk
     `failed`         regions that could not be compiled
     `compile_seconds`  from requests to answers, added up
+    `quick`, `full`  instructions in compiled code of the two kinds: those not interpreted, divided as ticks found the guest
+    `seconds`        processor time by tier (interpreted, quick, full), up to the last tick
+    `quick_regions`, `full_regions`  of `regions`, those of the two kinds
+    `quick_compile`, `full_compile`  of `compile_seconds`, for the two kinds
+    `requests`       regions that the compiler was asked for
+    `queue`, `queue_most`  hot blocks and requests that wait: when the JIT looked last, and at most
+    `pages`, `page_hits`  pages of code that the disk was asked about, and those for which it had regions
+    `attached`       times that a block was found in the translation table
+    `resumes`        times that compiled code left an instruction to the interpreter
     """
 
     instructions: int = 0
@@ -32,24 +41,30 @@ class Statistics(NamedTuple):
     cached: int = 0
     failed: int = 0
     compile_seconds: float = 0.0
+    quick: int = 0
+    full: int = 0
+    seconds: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    quick_regions: int = 0
+    full_regions: int = 0
+    quick_compile: float = 0.0
+    full_compile: float = 0.0
+    requests: int = 0
+    queue: int = 0
+    queue_most: int = 0
+    pages: int = 0
+    page_hits: int = 0
+    attached: int = 0
+    resumes: int = 0
 
     def __add__(self, other: object) -> Statistics:
         if not isinstance(other, Statistics):
             return NotImplemented
-        reasons = dict(self.exits)
-        for name, count in other.exits.items():
-            reasons[name] = reasons.get(name, 0) + count
-        return Statistics(
-            self.instructions + other.instructions,
-            self.blocks + other.blocks,
-            self.decoded + other.decoded,
-            self.invalidations + other.invalidations,
-            self.links + other.links,
-            self.lookups + other.lookups,
-            reasons,
-            self.interpreted + other.interpreted,
-            self.regions + other.regions,
-            self.cached + other.cached,
-            self.failed + other.failed,
-            self.compile_seconds + other.compile_seconds,
-        )
+        return Statistics(*map(_sum, self, other))
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+    if isinstance(one, tuple):
+        return tuple(map(_sum, one, other))
+    return one + other

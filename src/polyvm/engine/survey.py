@@ -49,7 +49,7 @@ def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None
             break
         raw = raw[: decoded.length]
         code, n = code + raw, n + 1
-        alone = stage_block(isa, RegionBlock(at, at + len(raw), 1, 0, 0, 0, -1, raw))
+        alone = stage_block(isa, RegionBlock.uncounted(at, at + len(raw), 1, raw))
         if alone.last is not None or alone.steps[-1].body is None:
             break
-    return stage_block(isa, RegionBlock(pc, pc + len(code), n, 0, 0, 0, -1, code)) if n else None
+    return stage_block(isa, RegionBlock.uncounted(pc, pc + len(code), n, code)) if n else None

@@ -327,8 +327,6 @@ class RegionEmitter(HandlerEmitter):
             self._refill(out)
             self.jump_to(go)
             self.place(out)
-            if self._held:
-                self.line(f"store i64 {pc}, ptr {self.field('left_at')}, align 8")
             self._leave_to(str(pc), cold=True)
             self._known.clear()
             self.place(go)

@@ -127,6 +127,7 @@ hstore      pa   none  h  offset
 hamo        pa   arg1  h  rmw,offset
 host_fp     p    none  h  save,load        saves the host's FP control word at one offset, loads it from another
 entry_sp    -    type  h  -                the host's stack pointer when this function was entered
+save_bp     p    none  h  offset           writes the host register that calls preserve to the record, at that offset
 address_of  -    type  -  name             of a function or table of the same module
 call        *    type  h  callee
 tailcall    *    none  c  callee           callee may be a name; empty: the first argument is the address

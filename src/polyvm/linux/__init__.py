@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from polyvm.linux.process import Process, Thread
+from polyvm.linux.process import Arrived, Process, Thread
 
-__all__ = ["Process", "Thread"]
+__all__ = ["Arrived", "Process", "Thread"]

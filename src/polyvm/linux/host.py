@@ -16,7 +16,7 @@ Each guest thread has a record, which the host's GS base points to:
 
     0   u64  address of the core's stop word    8   u32  a signal is noted       12  u32  its number
    16   u64  native code: start                24   u64  end                     32  u64  where a fault goes on
-   40   u64  address of the stack pointer      48   u64  address of the word that takes the faulting address
+   40   u64  address of rsp, and rbp           48   u64  address of the word that takes the faulting address
    80   u64  compiled regions: start           88   u64  end                    104  u64  where a fault goes on
   112   u64  address of the CPU record       120   u64  table of accesses in regions
    56   u64  safe_syscall: start               64   u64  end                     72  u64  where it gives up
@@ -179,6 +179,8 @@ def assemble_handler() -> bytes:
     a.put("49 89 08")  # mov [r8], rcx
     a.put("49 89 78 08")  # mov [r8 + 8], rdi
     a.put("4c 8b 40 28")  # mov r8, [rax + 40]
+    a.put("49 8b 48 08")  # mov rcx, [r8 + 8]
+    a.put("48 89 4a 78")  # mov [rdx + 120], rcx       rbp
     a.put("4d 8b 00")  # mov r8, [r8]
     a.put("4c 89 82 a0 00 00 00")  # mov [rdx + 160], r8        rsp
     a.put("4c 89 8a a8 00 00 00")  # mov [rdx + 168], r9        rip

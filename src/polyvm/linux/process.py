@@ -44,6 +44,10 @@ class ProcessExit(BaseException):
         self.status = status
 
 
+class Arrived(BaseException):
+    """A thread is where somebody wanted it to stop, before a hooked instruction (`Core.set_hooks`)."""
+
+
 class ThreadExit(BaseException):
     """The guest thread has ended."""
 
@@ -119,6 +123,8 @@ class Thread:
             signals.fault(self, signals.SIGILL, signals.ILL_ILLOPC, core.pc)
         elif code == exits.BREAKPOINT:
             signals.fault(self, signals.SIGTRAP, signals.TRAP_BRKPT, core.pc)
+        elif code == exits.HOOK:
+            raise Arrived
         elif code == exits.BUDGET:
             if process.remaining(core) <= 0:
                 process.exhausted = True
@@ -192,7 +198,7 @@ class Process:
     def __init__(
         self, program: str, argv: list[str], env: dict[str, str], *, sysroot: str | None = None,
         policy: Policy | None = None, strace: bool = False, max_instructions: int | None = None,
-        architecture: str = "riscv64", jit: str | None = None,
+        architecture: str = "riscv64", jit: str | JitSource | None = None,
     ) -> None:  # fmt: skip
         from polyvm.linux.syscalls import Table
 
@@ -228,7 +234,8 @@ class Process:
         variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         path = os.fsencode(program)
         self._loading = self._find(path, words, 0)
-        self.jit = JitSource.parse(jit if jit is not None else os.environ.get("POLYVM_JIT", "auto"))
+        mode = jit if jit is not None else os.environ.get("POLYVM_JIT", "auto")
+        self.jit = mode if isinstance(mode, JitSource) else JitSource.parse(mode)
         self._core = Core(architecture, self.arena)
         self._core.use_jit(self.jit)
         self._core.set("res_addr", 0, -1)
@@ -311,6 +318,7 @@ class Process:
                 if item is not None:
                     os.close(item.fd)
         self.argv = argv
+        self.jit.program = program.path
         self.brk = self.brk_start = self.image.brk
         core.pc = self.image.entry
         core.x[2] = self.image.stack_pointer
@@ -457,6 +465,7 @@ class Process:
         """End a forked host process as the guest ended."""
         from polyvm.linux.ending import end_as
 
+        self.jit.finish()
         end_as(status)
 
     def fork(self, thread: Thread) -> int:
@@ -559,6 +568,10 @@ class Process:
                 if all(thread.parked for thread in self.threads):
                     return
                 self._resumed.wait(0.01)
+
+    def stop_before(self, address: int) -> None:
+        """Let `run` raise `Arrived` before the instruction at `address`; to be called before it."""
+        self._core.set_hooks(instructions=[(address, address + 1)])
 
     def resume(self) -> None:
         """Go on after `pause`."""
