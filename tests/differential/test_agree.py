@@ -45,7 +45,7 @@ def test_a_disagreement_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) ->
     assert agree.alone(stream, "off") == ["fcsr: 0x0, evaluator 0x20"]
     small = agree.reduced(stream, "off")
     text = agree.described(small, "off", agree.alone(small, "off"))
-    assert [line.split()[2] for line in text.splitlines() if line.startswith("  ")] == ["xor"]
+    assert [line.split()[2] for line in text.splitlines() if line.startswith("  ")] == ["xor", "ecall"]
     assert f"{CODE + 8:#x}" in text and f"{CODE + 4:#x}" not in text
 
 
