@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in (HERE / "programs").glob("*.c")))
 MODES = ("auto", "auto:0.01", "auto:0.001", "quick:0.001", "full:0.001", "quick:0", "full:0", "off")
 SIZES = ("0", "1", "1024", "1024")
-PATIENCE = 100.0  # seconds that a round may take
+PATIENCE = 120.0  # seconds that a round may take
 
 
 class Round(NamedTuple):

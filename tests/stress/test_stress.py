@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.stress import MODES, NAMES, Round, Stress
+from tests.stress import NAMES, Round, Stress
 
 SEED = os.environ.get("POLYVM_SEED") or str(random.SystemRandom().getrandbits(32))
 
@@ -18,14 +18,13 @@ def stress(tmp_path_factory: pytest.TempPathFactory) -> Stress:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["off", "quick:0.001", "full:0.001"])
 def test_a_program_says_what_it_says_under_qemu(stress: Stress, name: str, mode: str) -> None:
-    rounds = "16" if mode.endswith(":0") else "60"
-    assert not stress.once(Round(name, ["3", rounds, "2"], mode, "1024", 0.0))
+    assert not stress.once(Round(name, ["3", "60", "2"], mode, "1024", 0.0))
 
 
 def test_some_seconds_of_everything_at_once(stress: Stress) -> None:
     print(f"POLYVM_SEED={SEED}")
-    stress.run(8, 2)
+    stress.run(8)
     assert not stress.failures, "\n".join(stress.failures)
     assert stress.rounds > 0
