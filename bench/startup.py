@@ -46,7 +46,9 @@ def main() -> None:
             results[name].append(run(command))
     for name, found in results.items():
         times, sizes = [t for t, _ in found], [s for _, s in found]
-        print(f"{name:<14}{statistics.median(times):8.1f} ms (best {min(times):.1f})   {statistics.median(sizes) / 1024:8.1f} MiB resident")
+        print(
+            f"{name:<14}{statistics.median(times):8.1f} ms (best {min(times):.1f})   {statistics.median(sizes) / 1024:8.1f} MiB resident"
+        )
 
 
 if __name__ == "__main__":
