@@ -1,6 +1,6 @@
 """The evaluator, the interpreter and compiled code on the same random instructions.
 
-    python -m tests.differential.agree [--instructions N] [--seed S] [--ways WAY,…]
+    python -m tests.differential.agree [--instructions N] [--seed S] [--ways WAY,…] [--without NAME,…]
 
 Each stream is a piece of code with loops, branches, calls and jumps through registers over random instructions of all extensions,
 on memory between pages that are not there; some end in a fault, some are stopped at a random place and go on. A way to run is
@@ -117,11 +117,13 @@ def _short_to(word: int, distance: int) -> bytes:
 class Maker(StreamMaker):
     """Makes streams of all extensions, or of those that are given."""
 
-    def __init__(self, rng: random.Random, extensions: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, extensions: frozenset[str] | None = None, without: frozenset[str] = frozenset()
+    ) -> None:
         every = frozenset(e.ext for e in get("riscv64").encodings)
         super().__init__(extensions or every, rng)
         self.encodings = [e for e in get("riscv64").encodings
-                          if e.ext in (extensions or every) and e.name not in _LEFT_OUT and e.name not in JUMPS
+                          if e.ext in (extensions or every) and e.name not in _LEFT_OUT | without and e.name not in JUMPS
                           and e.name not in BRANCHES and e.name not in _SHORT_BRANCHES]  # fmt: skip
         self.branches = [e for e in get("riscv64").encodings if e.name in BRANCHES or e.name in _SHORT_BRANCHES]
         self.memory = [e for e in self.encodings if _kind(e.name) == "memory"]
@@ -518,7 +520,9 @@ class Totals:
         self.seconds: dict[str, float] = {}
 
 
-def agree(seed: str, wanted: int, ways: tuple[str, ...] = WAYS, length: int = 120) -> Totals:
+def agree(
+    seed: str, wanted: int, ways: tuple[str, ...] = WAYS, length: int = 120, without: frozenset[str] = frozenset()
+) -> Totals:
     """Run streams until the evaluator has executed `wanted` instructions; raises Disagreement at the first difference."""
     totals = Totals()
     batch = 0
@@ -526,13 +530,13 @@ def agree(seed: str, wanted: int, ways: tuple[str, ...] = WAYS, length: int = 12
         # Random code is not worth keeping; the way that finds it on disk would not compile it.
         with tempfile.TemporaryDirectory() as cache:
             os.environ["POLYVM_CACHE"] = cache
-            _batch(f"{seed}/{batch}", wanted, ways, length, totals)
+            _batch(f"{seed}/{batch}", wanted, ways, length, without, totals)
         batch += 1
     return totals
 
 
-def _batch(seed: str, wanted: int, ways: tuple[str, ...], length: int, totals: Totals) -> None:
-    maker = Maker(random.Random(seed))
+def _batch(seed: str, wanted: int, ways: tuple[str, ...], length: int, without: frozenset[str], totals: Totals) -> None:
+    maker = Maker(random.Random(seed), without=without)
     benches = {way: Bench(way) for way in ways}
 
     def clocked(name: str, began: float) -> None:
@@ -578,12 +582,14 @@ def main() -> int:
     parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)))
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--length", type=int, default=120, help="instructions written in a stream, about")
+    parser.add_argument("--without", default="", help="instructions that are left out")
     options = parser.parse_args()
+    without = frozenset(filter(None, options.without.split(",")))
     load("riscv64")
     print(f"seed {options.seed}", flush=True)
     kept = os.environ.get("POLYVM_CACHE")
     try:
-        totals = agree(options.seed, options.instructions, tuple(options.ways.split(",")), options.length)
+        totals = agree(options.seed, options.instructions, tuple(options.ways.split(",")), options.length, without)
     except Disagreement as difference:
         print(difference)
         return 1
