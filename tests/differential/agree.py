@@ -1,6 +1,6 @@
 """The evaluator, the interpreter and compiled code on the same random instructions.
 
-    python -m tests.differential.agree [--instructions N] [--seed S] [--ways WAY,…] [--without NAME,…]
+    python -m tests.differential.agree [--instructions N] [--seed S] [--ways WAY,…] [--without NAME,…] [--jobs N]
 
 Each stream is a piece of code with loops, branches, calls and jumps through registers over random instructions of all extensions,
 on memory between pages that are not there; some end in a fault, some are stopped at a random place and go on. A way to run is
@@ -12,12 +12,14 @@ run, loops and all. The first disagreement is reduced and printed.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import random
 import struct
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.evaluator import evaluate
@@ -42,6 +44,7 @@ STACK, LOW_BASE, LINK, INNER, WALK, OUTER, BASE = 2, 9, 27, 28, 29, 30, 31
 KEPT = frozenset({STACK, LOW_BASE, LINK, INNER, WALK, OUTER, BASE})  # random instructions do not write them
 MOST = 200_000  # instructions: a stream that takes more is not what it should be
 BATCH = 40  # streams on one core
+SHARE = 20_000  # instructions for one process
 M64 = (1 << 64) - 1
 ECALL, NOP, SHORT_NOP = 0x73, 0x13, 1
 _LETTERS = {letter: code for code, letter in exits.ACCESS_LETTERS.items()}
@@ -519,6 +522,14 @@ class Totals:
         self.regions: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
 
+    def add(self, other: Totals) -> None:
+        """What another process has run, too."""
+        for name in ("streams", "written", "executed", "faults"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, its in ((self.regions, other.regions), (self.seconds, other.seconds)):
+            for way, value in its.items():
+                mine[way] = mine.get(way, 0) + value  # type: ignore[operator, assignment]
+
 
 def agree(
     seed: str, wanted: int, ways: tuple[str, ...] = WAYS, length: int = 120, without: frozenset[str] = frozenset()
@@ -582,19 +593,27 @@ def main() -> int:
     parser.add_argument("--seed", default=str(random.SystemRandom().getrandbits(32)))
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--length", type=int, default=120, help="instructions written in a stream, about")
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--without", default="", help="instructions that are left out")
     options = parser.parse_args()
     without = frozenset(filter(None, options.without.split(",")))
     load("riscv64")
     print(f"seed {options.seed}", flush=True)
-    kept = os.environ.get("POLYVM_CACHE")
-    try:
-        totals = agree(options.seed, options.instructions, tuple(options.ways.split(",")), options.length, without)
-    except Disagreement as difference:
-        print(difference)
-        return 1
-    finally:
-        os.environ.pop("POLYVM_CACHE", None) if kept is None else os.environ.update(POLYVM_CACHE=kept)
+    totals = Totals()
+    # What is compiled stays in memory as long as its process.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(options.jobs, mp_context=spawn, max_tasks_per_child=1)
+    with pool:
+        ways = tuple(options.ways.split(","))
+        jobs = [pool.submit(agree, f"{options.seed}/{i}", min(SHARE, options.instructions - i * SHARE), ways, options.length, without)
+                for i in range(-(-options.instructions // SHARE))]  # fmt: skip
+        for job in as_completed(jobs):
+            try:
+                totals.add(job.result())
+            except Disagreement as difference:
+                print(difference)
+                pool.shutdown(cancel_futures=True)
+                return 1
     print(f"{totals.executed:,} instructions executed, {totals.written:,} of them different, in {totals.streams:,} streams, "
           f"{totals.faults} of which end in a fault")  # fmt: skip
     for name, seconds in totals.seconds.items():
