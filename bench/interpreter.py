@@ -100,7 +100,9 @@ def geometric(values: list[float]) -> float:
 
 def show(rows: list[Row]) -> None:
     """The table."""
-    print(f"{'program':<16}{'instructions':>15}{'polyvm s':>10}{'MIPS':>7}{'qemu s':>9}{'native s':>10}{'/qemu':>8}{'/native':>9}")
+    print(
+        f"{'program':<16}{'instructions':>15}{'polyvm s':>10}{'MIPS':>7}{'qemu s':>9}{'native s':>10}{'/qemu':>8}{'/native':>9}"
+    )
     for row in rows:
         native = f"{row.native:>10.3f}" if row.native < math.inf else f"{'-':>10}"
         ratio = f"{row.polyvm / row.native:>9.1f}" if row.native < math.inf else f"{'-':>9}"

@@ -133,7 +133,10 @@ def test_ctrl_c_gets_in(cpu: Cpu) -> None:
 
 def test_self_modifying_code_takes_effect_at_the_fence(cpu: Cpu) -> None:
     cpu.protect(CODE, 0x1000, "rwx")
-    put(cpu, "la a1, 1f\nli a2, 0x00200513\nli a3, 2\nloop: sw a2, 0(a1)\nfence.i\n1: li a0, 1\n.option norvc\naddi a3, a3, -1\nbnez a3, loop\necall")
+    put(
+        cpu,
+        "la a1, 1f\nli a2, 0x00200513\nli a3, 2\nloop: sw a2, 0(a1)\nfence.i\n1: li a0, 1\n.option norvc\naddi a3, a3, -1\nbnez a3, loop\necall",
+    )
     cpu.run(CODE)
     assert cpu.x[10] in (1, 2)
 

@@ -20,7 +20,9 @@ def test_an_example_runs(name: str) -> None:
     assert done.stdout
 
 
-@pytest.mark.parametrize("module", ["polyvm.api.cpu", "polyvm.api.process", "polyvm.ir.softfloat", "polyvm.ir.state", "polyvm.api.registers"])
+@pytest.mark.parametrize(
+    "module", ["polyvm.api.cpu", "polyvm.api.process", "polyvm.ir.softfloat", "polyvm.ir.state", "polyvm.api.registers"]
+)
 def test_docstring_examples_hold(module: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(module))
     assert failed == 0

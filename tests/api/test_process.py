@@ -19,8 +19,10 @@ HELLO = str(Path(polyvm.demo_program()).with_name("hello"))
 def counter(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A program that counts in a global variable for ever."""
     program = tmp_path_factory.mktemp("guest") / "counter"
-    source = "#include <stdio.h>\nvolatile long n; int main(){printf(\"%p\\n\",(void*)&n); fflush(stdout); for(;;) n++;}"
-    subprocess.run(["riscv64-linux-gnu-gcc", "-O1", "-static", "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+    source = '#include <stdio.h>\nvolatile long n; int main(){printf("%p\\n",(void*)&n); fflush(stdout); for(;;) n++;}'
+    subprocess.run(
+        ["riscv64-linux-gnu-gcc", "-O1", "-static", "-x", "c", "-", "-o", program], input=source, text=True, check=True
+    )
     return str(program)
 
 

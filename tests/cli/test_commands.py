@@ -29,7 +29,11 @@ def test_disasm_agrees_with_objdump(tmp_path: Path, capsys: pytest.CaptureFixtur
     from tests.isa.riscv64.binutils import listing
 
     theirs = listing(demo_program())
-    shown = {int(words[0].rstrip(":"), 16): words for words in ours if words and words[0].rstrip(":").isalnum() and words[0].endswith(":")}
+    shown = {
+        int(words[0].rstrip(":"), 16): words
+        for words in ours
+        if words and words[0].rstrip(":").isalnum() and words[0].endswith(":")
+    }
     common = [address for address in theirs if address in shown]
     assert len(common) > 50
     agree = sum(theirs[a][1].split()[0] in shown[a] for a in common)
@@ -64,7 +68,12 @@ def test_dump_shows_the_region_at_an_address(tmp_path: Path, capfd: pytest.Captu
     subprocess.run(command, input=source, text=True, check=True)
     symbols = subprocess.run(["riscv64-linux-gnu-nm", program], capture_output=True, text=True, check=True).stdout
     address = next(line.split()[0] for line in symbols.splitlines() if line.endswith(" T sum"))
-    for kind, wanted in (("region", "1 accesses without checks"), ("region-llvm", "define"), ("region-opt", "define"), ("region-asm", "region:")):
+    for kind, wanted in (
+        ("region", "1 accesses without checks"),
+        ("region-llvm", "define"),
+        ("region-opt", "define"),
+        ("region-asm", "region:"),
+    ):
         assert main(["run", f"--dump={kind}", "--dump-at", f"0x{address}", str(program)]) == 0
         assert wanted in capfd.readouterr().out
     assert main(["run", "--dump=region", "--dump-at", "0x10", str(program)]) == 2
@@ -78,7 +87,8 @@ def test_dump_shows_the_entry_point(kind: str, capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "words", [["run"], ["run", "--nonsense", HELLO], ["run", "--stats=xml", HELLO], ["nonsense"], ["run", "-L", "/absent/dir", HELLO]]
+    "words",
+    [["run"], ["run", "--nonsense", HELLO], ["run", "--stats=xml", HELLO], ["nonsense"], ["run", "-L", "/absent/dir", HELLO]],
 )
 def test_mistakes_end_with_status_2_and_a_sentence(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

@@ -38,7 +38,7 @@ SCRIPTS = {
     "make": """printf 'all: a b\\n\\t@cat a b\\na b:\\n\\t@echo $@ > $@\\n' > Makefile; make -j2; ls""",
 }
 
-PYTHON = '''
+PYTHON = """
 import json, hashlib, re, threading, subprocess, socket, sqlite3, asyncio, signal, os, mmap, select, math, tempfile, time
 print(json.dumps({"a": [1, 2.5, None]}), hashlib.sha256(b"x").hexdigest(), re.findall(r"\\d+", "a1b22"))
 results = []
@@ -64,7 +64,7 @@ if os.fork() == 0: os._exit(7)
 print(os.waitstatus_to_exitcode(os.wait()[1]), os.uname().machine)
 try: subprocess.run(["/absent"])
 except FileNotFoundError as e: print(e)
-'''
+"""
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,9 @@ def test_a_fault_is_reported_at_its_instruction_with_all_registers(machine: Mach
 
 
 def test_misaligned_accesses_are_left_to_the_interpreter(machine: Machine) -> None:
-    machine.put("li a1, 0x40ffd\nli a2, 500\nloop: ld a3, 0(a1)\naddi a3, a3, 1\nsd a3, 0(a1)\naddi a2, a2, -1\nbnez a2, loop\necall")
+    machine.put(
+        "li a1, 0x40ffd\nli a2, 500\nloop: ld a3, 0(a1)\naddi a3, a3, 1\nsd a3, 0(a1)\naddi a2, a2, -1\nbnez a2, loop\necall"
+    )
     assert machine.core.run() == exits.SYSCALL
     assert int.from_bytes(machine.arena.read(0x40FFD, 8), "little") == 500
 

@@ -39,9 +39,7 @@ def floats(f: Format) -> st.SearchStrategy[int]:
         st.integers(0, 3),
         st.integers(f.exponents - 4, f.exponents - 1),
     )
-    shaped = st.tuples(st.integers(0, 1), exponents, fractions).map(
-        lambda t: t[0] << (f.bits - 1) | t[1] << f.mantissa | t[2]
-    )
+    shaped = st.tuples(st.integers(0, 1), exponents, fractions).map(lambda t: t[0] << (f.bits - 1) | t[1] << f.mantissa | t[2])
     return st.one_of(shaped, shaped, st.sampled_from(specials(f)), st.integers(0, (1 << f.bits) - 1))
 
 

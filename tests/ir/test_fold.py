@@ -94,7 +94,9 @@ def _compiled() -> tuple[LoadedObject, dict[str, object]]:
 
 _VALUES = st.one_of(
     st.integers(0, (1 << 64) - 1),
-    st.sampled_from([0, 1, 2, 7, 31, 63, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0x7FFFFFFF, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]),
+    st.sampled_from(
+        [0, 1, 2, 7, 31, 63, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0x7FFFFFFF, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+    ),
 )
 
 
@@ -176,5 +178,7 @@ def test_bad_text_names_the_line(text: str) -> None:
 
 def test_the_table_is_complete() -> None:
     """Folding knows every pure scalar integer operation."""
-    pure = {name for name, spec in OPS.items() if spec.touches == "-" and spec.args in ("iI", "i") and spec.result in ("same", "bool")}
+    pure = {
+        name for name, spec in OPS.items() if spec.touches == "-" and spec.args in ("iI", "i") and spec.result in ("same", "bool")
+    }
     assert pure == {*BINARY, *UNARY, *COMPARE}

@@ -107,8 +107,8 @@ def test_the_guest_reaches_nothing_outside_of_its_memory(tmp_path: Path) -> None
     arena.close()
 
 
-LOOP = 'int main(){volatile long i=0; for(;;) i++;}'
-SLEEP = '#include <unistd.h>\nint main(){for(;;) pause();}'
+LOOP = "int main(){volatile long i=0; for(;;) i++;}"
+SLEEP = "#include <unistd.h>\nint main(){for(;;) pause();}"
 THREADS = """#include <pthread.h>
 void *f(void *a){volatile long i=0; for(;;) i++; return a;}
 int main(){pthread_t t; pthread_create(&t,0,f,0); pthread_create(&t,0,f,0); pthread_join(t,0);}"""
@@ -118,7 +118,10 @@ int main(){pthread_t t; pthread_create(&t,0,f,0); pthread_create(&t,0,f,0); pthr
 def test_an_interrupt_stops_it_at_once(source: str, tmp_path: Path) -> None:
     program = tmp_path / "endless"
     subprocess.run(
-        ["riscv64-linux-gnu-gcc", "-O1", "-static", "-pthread", "-x", "c", "-", "-o", program], input=source, text=True, check=True
+        ["riscv64-linux-gnu-gcc", "-O1", "-static", "-pthread", "-x", "c", "-", "-o", program],
+        input=source,
+        text=True,
+        check=True,
     )
     # A shell's background job ignores SIGINT, and so would what it starts.
     process = subprocess.Popen(["env", "--default-signal=INT", *POLYVM, program], stderr=subprocess.PIPE)

@@ -57,9 +57,7 @@ def listing(path: str) -> dict[int, tuple[int, str]]:
 
 def disassemble(words: Iterable[tuple[int, int]]) -> list[str]:
     """objdump's text for each (length, word); the word lies at 4 times its number."""
-    source = "\n".join(
-        f".insn {length}, {word:#x}" + ("\n.insn 2, 0x0001" if length == 2 else "") for length, word in words
-    )
+    source = "\n".join(f".insn {length}, {word:#x}" + ("\n.insn 2, 0x0001" if length == 2 else "") for length, word in words)
     with tempfile.TemporaryDirectory() as folder:
         lines = listing(_object(f".option norelax\n{source}\n", folder))
     return [text for address, (_, text) in sorted(lines.items()) if address % 4 == 0]

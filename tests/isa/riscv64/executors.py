@@ -151,6 +151,7 @@ QEMU = "qemu-riscv64"
 _QEMU_CPU = "rv64,Zfh=true"
 _RECORD = 8 * 66
 
+
 def qemu_available() -> bool:
     """True if the witness is installed."""
     return shutil.which(QEMU) is not None

@@ -1,0 +1,143 @@
+"""Programs that are hard on a translator, run in many ways at once while their cache is damaged.
+
+    python -m tests.stress [--minutes N] [--seed S] [--jobs N] [--only NAME,…] [--precise]
+
+The programs (`programs/*.c`) check themselves: faults in hot loops with all registers, code that changes, memory that other threads
+close, move and cut, signals, children. Each round takes a program, arguments, a mode of the JIT and a size of the cache at random,
+and its output must be what qemu-riscv64's is. Meanwhile entries of the cache vanish and are damaged, and some rounds are killed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+NAMES = tuple(sorted(path.stem for path in (HERE / "programs").glob("*.c")))
+MODES = ("auto", "auto:0.01", "auto:0.001", "quick:0.001", "full:0.001", "quick:0", "full:0", "off")
+SIZES = ("0", "1", "1024", "1024")
+PATIENCE = 120.0  # seconds that a round may take
+
+
+class Round(NamedTuple):
+    """What is run."""
+
+    name: str
+    words: list[str]
+    mode: str
+    size: str
+    killed: float  # seconds after which it is, or 0
+
+    @classmethod
+    def chosen(cls, rng: random.Random, names: tuple[str, ...], scale: float) -> Round:
+        """A random one. What compiles everything first, or again at each change, gets less to do."""
+        name, mode = rng.choice(names), rng.choice(MODES)
+        most = {"faults": 250, "code": 2500, "memory": 400}[name] * scale
+        rounds = int(most * rng.choice((0.1, 0.3, 1)) / (8 if mode.endswith(":0") else 1)) + 8
+        words = [str(rng.randrange(1, 1 << 20)), str(rounds)]
+        if name != "memory":
+            words.append(str(rng.randint(1, 4)))
+        return cls(name, words, mode, rng.choice(SIZES), rng.uniform(0.2, 2) if rng.random() < 0.05 else 0.0)
+
+
+class Stress:
+    """The programs in `folder`, a cache that they share, and what went wrong."""
+
+    def __init__(self, folder: Path, seed: str, *, precise: bool = False, scale: float = 1.0) -> None:
+        self.folder, self.seed, self.precise, self.scale = folder, seed, precise, scale
+        self.cache = folder / "cache"
+        self.cache.mkdir()
+        self.failures: list[str] = []
+        self.rounds = self.damaged = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        for name in NAMES:
+            command = ["riscv64-linux-gnu-gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", folder / name]
+            subprocess.run([*command, HERE / "programs" / f"{name}.c"], check=True)
+        demo = [sys.executable, "-m", "polyvm", "demo"]
+        subprocess.run(demo, check=True, stdout=subprocess.DEVNULL, env=self._environment("1024") | {"POLYVM_JIT": "off"})
+        self._interpreter = {path.name: path.read_bytes() for path in self.cache.iterdir()}
+
+    def _environment(self, size: str) -> dict[str, str]:
+        return {**os.environ, "POLYVM_CACHE": str(self.cache), "POLYVM_CACHE_SIZE": size}
+
+    def run(self, seconds: float, jobs: int = 2, names: tuple[str, ...] = NAMES) -> None:
+        """Rounds, until so many seconds are over or something goes wrong."""
+        threads = [threading.Thread(target=self._work, args=(i, names, time.monotonic() + seconds)) for i in range(jobs)]
+        saboteur = threading.Thread(target=self._sabotage)
+        for thread in (*threads, saboteur):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._ended.set()
+        saboteur.join()
+
+    def _work(self, job: int, names: tuple[str, ...], end: float) -> None:
+        rng = random.Random(f"{self.seed}/{job}")
+        while time.monotonic() < end and not self.failures:
+            one = Round.chosen(rng, names, self.scale)
+            failure = self.once(one)
+            with self._lock:
+                self.rounds += 1
+                if failure:
+                    self.failures.append(failure)
+
+    def once(self, one: Round) -> str:
+        """What is wrong with a round, or nothing."""
+        for name, data in self._interpreter.items():  # a small cache lost it; making it takes longer than the round
+            if not (self.cache / name).exists():
+                (self.cache / f"{name}.{one.words[0]}").write_bytes(data)
+                os.replace(self.cache / f"{name}.{one.words[0]}", self.cache / name)
+        features = ["precise"] if self.precise and one.name == "memory" else []
+        program = [str(self.folder / one.name), *one.words, *features]
+        execs = ["exec"] if one.name == "memory" else []  # qemu's children are not emulated
+        command = [sys.executable, "-m", "polyvm", "run", f"--jit={one.mode}", *program, *execs]
+        expected = subprocess.run(["qemu-riscv64", *program], capture_output=True, timeout=PATIENCE, check=False)
+        shown = f"POLYVM_CACHE_SIZE={one.size} {shlex.join(command)}"
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment(one.size), start_new_session=True
+        )
+        try:
+            output, errors = process.communicate(timeout=one.killed or PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            return "" if one.killed else f"{shown}\n  did not end; so far {output!r} {errors!r}"
+        if (output, errors, process.returncode) == (expected.stdout, b"", 0):
+            return ""
+        return (f"{shown}\n  status {process.returncode}, qemu {expected.returncode}\n  {output!r}\n  {errors[-2000:]!r}\n"
+                f"  qemu {expected.stdout!r}")  # fmt: skip
+
+    def _sabotage(self) -> None:
+        """Damage entries of the cache, but for the interpreter."""
+        rng = random.Random(f"{self.seed}/cache")
+        while not self._ended.wait(rng.uniform(0.02, 0.3)):
+            found = sorted(set(os.listdir(self.cache)) - self._interpreter.keys())
+            for name in rng.sample(found, min(len(found), rng.choice((1, 1, 3, 30)))):
+                self._damage(self.cache / name, rng)
+
+    def _damage(self, path: Path, rng: random.Random) -> None:
+        kind = rng.randrange(4)
+        try:
+            if kind == 0:
+                path.unlink()
+            elif kind == 1:
+                os.truncate(path, rng.randrange(path.stat().st_size + 1))
+            elif kind == 2:
+                with path.open("ab") as file:
+                    file.write(rng.randbytes(rng.randrange(100)))
+            else:
+                with path.open("r+b") as file:
+                    file.seek(rng.randrange(path.stat().st_size + 1))
+                    file.write(rng.randbytes(rng.randrange(1, 20)))
+            self.damaged += 1
+        except OSError:
+            pass  # somebody else removed it
