@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvm.errors import EngineError
+
 if TYPE_CHECKING:
     from polyvm.engine.region import RegionBlock
     from polyvm.ir.value import Region, Value
@@ -62,7 +64,8 @@ def _flatten(region: Region, into: list[Value]) -> list[Value]:
 
 
 def stage_block(isa: Isa, spec: RegionBlock) -> Block:
-    """The bodies of a block's instructions, up to the first that the interpreter has to do."""
+    """The bodies of a block's instructions, up to the first that the interpreter has to do. Raises EngineError where that is no
+    block: profiles are files, which say what they like."""
     steps: list[Step] = []
     at = spec.pc
     for index in range(spec.n):
@@ -81,7 +84,12 @@ def stage_block(isa: Isa, spec: RegionBlock) -> Block:
         steps.append(Step(at, end, index, b.body if fits else None, flat))
         if not fits:
             break
+        if index < spec.n - 1 and any(v.op in _ENDS for v in flat):
+            raise EngineError(f"the block at {spec.pc:#x} ends before it should")
         at = end
+    else:
+        if at != spec.end:
+            raise EngineError(f"the block at {spec.pc:#x} does not end where it should")
     return Block(spec, steps)
 
 

@@ -88,6 +88,11 @@ class JitSource:
         """polyvm's own, which a guest's execve leaves open."""
         return self.jit.descriptors if self.jit is not None else []
 
+    @property
+    def lock(self) -> _thread.LockType:
+        """Held while something is compiled, looked up, installed."""
+        return self.jit.lock if self.jit is not None else self._lock
+
     def after_fork(self) -> None:
         """To be called in the child of a fork."""
         self._lock = _thread.allocate_lock()
@@ -170,8 +175,8 @@ class Core:
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
-        # that it has not come to, slices until it looks again, until it comes again, until it weighs, instructions when it last did,
-        # whether much is interpreted.
+        # that it has not come to, slices until it looks again, until it comes again, until it weighs, instructions when it last
+        # did, whether much is interpreted.
         self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = self.jit_weigh = self.jit_weighed = 0
         self.jit_hot: list[tuple[int, int]] = []
         self.jit_busy = True
@@ -199,7 +204,7 @@ class Core:
         self._set("mem", arena.base)
         self._set("attr", arena.attributes)
         self._set("epoch_ptr", arena.epoch)
-        self._set("guarded", int(arena.guarded))
+        self._set("guarded", int(arena.traps))
         self.flush()
         self._set("flushes", 0)
 
@@ -276,12 +281,19 @@ class Core:
 
     def _protect(self) -> None:
         """Do on the host what decoding code from a writable page, or a store to such a page, needs."""
-        address = self._fields["arg0"].value
-        if self._get("arg1") == exits.EXECUTE:
-            self.arena.mark_code(address)
-            self.install(self._pc.value)
-        else:
-            self.arena.unmark_code(address, self._get("arg2"))
+        arena, address = self.arena, self._fields["arg0"].value
+        with arena.lock:
+            if arena.traps:
+                if self._get("arg1") == exits.EXECUTE:
+                    arena.mark_code(address)
+                    self.install(self._pc.value)
+                else:
+                    arena.unmark_code(address, self._get("arg2"))
+        if not arena.traps and self._get("guarded"):
+            self._set("guarded", 0)
+            if self.jit_source is not None and self.jit_source.jit is not None:
+                self.jit_source.jit.stop_trusting(arena)
+            self.flush()
 
     def _evaluate(self) -> int:
         """Let the evaluator do the instruction at the pc; exits.NONE, or the exit that it ends in."""

@@ -130,7 +130,7 @@ class LiveBlocks:
     def __init__(self, core: Core, counted: Callable[[int], Counted | None] = lambda _: None) -> None:
         self._core = core
         self.counted = counted
-        self.guarded = core.arena.guarded
+        self.guarded = core.arena.traps
         self.isa_name = core.isa_name
         self.covered = core.covered
 

@@ -8,11 +8,11 @@ from which the native side attaches it to blocks, now and whenever they are deco
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import mmap
 import os
 import struct
-import threading
 from time import perf_counter
 
 from polyvm.codegen import cache
@@ -33,6 +33,7 @@ from polyvm.mem.host import host_mmap, host_munmap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.engine.core import Core, JitSource
+    from polyvm.mem import Arena
 
 _NEVER = 1 << 62
 _CANDIDATES = 2048  # hot blocks that one look finds
@@ -116,7 +117,7 @@ class Jit:
         self._names = source.names
         self.counters = Counters()
         self.tiers = Tiers()
-        self._lock = threading.Lock()
+        self.lock = _thread.allocate_lock()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
@@ -136,6 +137,7 @@ class Jit:
         self._compiler = Compiler()
         self._mapped = bool(os.environ.get("POLYVM_PERF"))
         self._retired: list[Installed] = []
+        self._trusted: Arena | None = None  # memory for which `stop_trusting` was called
 
     # -- cores ------------------------------------------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class Jit:
 
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
-        with self._lock:
+        with self.lock:
             self._generation += 1
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
@@ -166,9 +168,15 @@ class Jit:
                 known.clear()
             self._installed.clear()
 
+    def stop_trusting(self, arena: Arena) -> None:
+        """From now on regions check their accesses: the host does not do it any more."""
+        if self._trusted is not arena:
+            self._trusted = arena
+            self.reset()
+
     def after_fork(self) -> None:
         """In the child of a fork: the compiler belongs to the parent."""
-        self._lock = threading.Lock()
+        self.lock = _thread.allocate_lock()
         self._compiler.abandon()
         self._asked.clear()
 
@@ -187,7 +195,7 @@ class Jit:
 
     def tick(self, core: Core) -> None:
         """Look at the samples of `core`, ask for what is hot, install what is ready."""
-        with self._lock:
+        with self.lock:
             self.counters.ticks += 1
             self.tiers.book(core, self.at(core))
             self._collect()
@@ -303,7 +311,7 @@ class Jit:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return list_name(self.identity, self.mode, core.covered, core.arena.guarded, page, code)
+        return list_name(self.identity, self.mode, core.covered, core.arena.traps, page, code)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""

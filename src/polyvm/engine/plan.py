@@ -98,7 +98,7 @@ def _add(into: Image, image: Image) -> None:
 
 def plan(image: Image, isa: Isa, mode: str) -> list[Planned]:
     """The regions of an image, those with most instructions first."""
-    image.blocks = {pc: block for pc, block in image.blocks.items() if _whole(image, block)}
+    image.blocks = {pc: block for pc, block in image.blocks.items() if _whole(image, block, isa)}
     source = ImageBlocks(image)
     heat = {pc: block.n * block.count for pc, block in image.blocks.items()}
     heat = {pc: value for pc, value in heat.items() if value >= _WARM}
@@ -118,8 +118,15 @@ def plan(image: Image, isa: Isa, mode: str) -> list[Planned]:
     return sorted(planned, key=lambda item: -item.weight)
 
 
-def _whole(image: Image, block: RecordedBlock) -> bool:
-    return len(image.code(block.pc, block.end - block.pc)) == block.end - block.pc
+def _whole(image: Image, block: RecordedBlock, isa: Isa) -> bool:
+    """True if the code is there and its instructions are as many and as long as the block says."""
+    size = block.end - block.pc
+    code = image.code(block.pc, size)
+    at = n = 0
+    while at < len(code) == size:
+        at += isa.length(int.from_bytes(code[at : at + 2], "little"))
+        n += 1
+    return at == size and n == block.n
 
 
 def _cover(source: ImageBlocks, heat: dict[int, int], level: int, room: tuple[int, int]) -> Iterator[RegionSpec]:

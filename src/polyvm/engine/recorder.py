@@ -68,18 +68,18 @@ class Recorder(Jit):
 
     def attach(self, core: Core) -> None:
         """Count what `core` does; there is nothing that it could enter."""
-        with self._lock:
+        with self.lock:
             self._cores.setdefault(core, _Taken())
 
     def detach(self, core: Core) -> None:
         """`core` ends."""
-        with self._lock:
+        with self.lock:
             self._take(core)
             self._cores.pop(core, None)
 
     def tick(self, core: Core) -> None:
         """Take the counts of `core`."""
-        with self._lock:
+        with self.lock:
             self.counters.ticks += 1
             began = perf_counter()
             self._take(core)
@@ -116,7 +116,7 @@ class Recorder(Jit):
         self._blocks, self._code, self._maps = {}, {}, {}
 
     def _write(self) -> None:
-        with self._lock:
+        with self.lock:
             for core in self._cores:
                 self._take(core)
             if self._blocks:

@@ -54,13 +54,13 @@ class Sampler(Jit):
 
     def detach(self, core: Core) -> None:
         """`core` ends."""
-        with self._lock:
+        with self.lock:
             self._note(core)
             self._last.pop(core, None)
 
     def tick(self, core: Core) -> None:
         """Note where `core` is; the JIT's own look comes when it is due."""
-        with self._lock:
+        with self.lock:
             self.counters.ticks += 1
             self._note(core)
         last = self._last[core]
@@ -122,7 +122,7 @@ class Sampler(Jit):
         self._found, self._named, self._maps, self._since_maps = {}, {}, {}, 0
 
     def _write(self) -> None:
-        with self._lock:
+        with self.lock:
             for core in self._last:
                 self._note(core)
             if self._found:

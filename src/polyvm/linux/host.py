@@ -7,10 +7,9 @@ thread has dealt with it, so that the kernel queues them. Neither runs Python.
 It also deals with accesses to guest memory that the host refuses:
 
 - In a compiled region, where the access may be refused: the thread goes on where the region says (`CodeSpace.faults`).
-- In the interpreter: the core leaves with an exit.
-- Elsewhere (a copy of a loop without checks, polyvm's own code) another thread must have changed the map meanwhile. The page is
-  made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects the page again.
-- What stays impossible (a file mapping that has become shorter) ends a region with an exit of the core.
+- Elsewhere (the interpreter, a copy of a loop without checks, polyvm's own code) another thread must have changed the map meanwhile.
+  The page is made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects the page again.
+- What stays impossible (a file mapping that has become shorter) is an exit of the core.
 
 Each guest thread has a record, which the host's GS base points to:
 
@@ -138,7 +137,7 @@ def assemble_handler() -> bytes:
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
     a.jump("72", "region")
     a.put("48 3b 48 18")  # cmp rcx, [rax + 24]
-    a.jump("0f 82", "guest")
+    a.jump("0f 82", "interpreter")
     a.label("region")
     a.put("48 3b 48 50")  # cmp rcx, [rax + 80]
     a.jump("0f 82", "elsewhere")
@@ -171,9 +170,13 @@ def assemble_handler() -> bytes:
     a.jump("74", "open")
     a.label("leave")
     a.put("4c 8b 48 68")  # mov r9, [rax + 104]
+    a.jump("eb", "guest")
+    a.label("interpreter")
+    a.put("83 ff 0b")  # cmp edi, SIGSEGV
+    a.jump("74", "open")
+    a.label("guest")
     a.put("48 8b 48 70")  # mov rcx, [rax + 112]
     a.put("48 89 4a 48")  # mov [rdx + 72], rcx        r12
-    a.label("guest")
     a.put("48 8b 4e 10")  # mov rcx, [rsi + 16]        si_addr
     a.put("4c 8b 40 30")  # mov r8, [rax + 48]
     a.put("49 89 08")  # mov [r8], rcx
@@ -219,8 +222,14 @@ def assemble_handler() -> bytes:
     a.label("refuse")
     a.put("bf 0b 00 00 00")  # mov edi, SIGSEGV
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
+    a.put("4c 8b 48 20")  # mov r9, [rax + 32]
+    a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
+    a.jump("72", "compiled")
+    a.put("48 3b 48 18")  # cmp rcx, [rax + 24]
+    a.jump("0f 82", "guest")
+    a.label("compiled")
     a.put("48 3b 48 50")  # cmp rcx, [rax + 80]
-    a.jump("0f 82", "die")
+    a.jump("72", "die")
     a.put("48 3b 48 58")  # cmp rcx, [rax + 88]
     a.jump("0f 82", "leave")
     a.label("die")  # not the guest's doing: the default action, on the way back

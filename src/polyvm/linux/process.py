@@ -52,9 +52,6 @@ class ThreadExit(BaseException):
     """The guest thread has ended."""
 
 
-_PATIENCE = 1000  # refusals in a row of one instruction's accesses
-
-
 class Thread:
     """One guest thread."""
 
@@ -64,7 +61,6 @@ class Thread:
         self.arena = process.arena
         self.tid = 0
         self.host = host.HostThread(core.stop_word, core.host_fault_record(), process.arena)
-        self._refused = (0, 0)  # where the host has refused an access that the table allows, and how often
         self.blocked = 0
         self.saved_mask: int | None = None
         self.mask_stale = False
@@ -118,7 +114,7 @@ class Thread:
                 reason = signals.SEGV_ACCERR if inside else signals.SEGV_MAPERR
                 signals.fault(self, signals.SIGSEGV, reason, address)
         elif code == exits.HOSTFAULT:
-            self._host_fault()
+            signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base)
         elif code == exits.ILLEGAL:
             signals.fault(self, signals.SIGILL, signals.ILL_ILLOPC, core.pc)
         elif code == exits.BREAKPOINT:
@@ -131,16 +127,6 @@ class Thread:
                 process.exit(0)
         else:
             raise AssertionError(f"the core stopped with {exits.NAMES[code]}")
-
-    def _host_fault(self) -> None:
-        """The host has refused an access. If that was for its page's protection, the map was just being changed: again."""
-        core = self.core
-        if core.exit_access == signals.SIGSEGV:
-            pc, times = self._refused
-            self._refused = (core.pc, times + 1 if pc == core.pc else 1)
-            if times < _PATIENCE:
-                return
-        signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base)
 
     def _allowed(self, address: int, access: int) -> bool:
         letter = exits.ACCESS_LETTERS.get(access, "rw")
@@ -475,7 +461,8 @@ class Process:
         sys.stdout.flush()
         before = host.get_mask()
         host.set_mask(-1)
-        with self.lock:
+        # The child must not find a lock taken by a thread that it does not have.
+        with self.lock, self.jit.lock, self.arena.lock:
             pid = os.fork()
         if pid == 0:
             self.forked = True

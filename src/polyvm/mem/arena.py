@@ -5,7 +5,8 @@ table. File mappings are real host mappings at their place.
 
 In a guarded arena the host protects its pages as the table says, so that native code may access them without a look at it,
 where a signal handler takes care of what the host refuses (`linux/host.py`). The table is never less strict than the host.
-Otherwise the host's pages stay readable and writable, and every access checks the table.
+Otherwise the host's pages stay readable and writable, and every access checks the table. So it does, too, once a guest has kept
+writing to pages that it executes code from (`traps`): protecting a page takes much longer than a look at the table.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from polyvm.mem.attributes import (
     FAST_TABLE,
     GUARD,
     HOST_TABLE,
+    OPEN_TABLE,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
@@ -31,7 +33,7 @@ from polyvm.mem.attributes import (
     WATCH_W,
     WRITE,
 )
-from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_mprotect, host_mremap, host_munmap
+from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_move, host_mprotect, host_mremap, host_munmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 _NEED = {"r": READ, "w": WRITE, "x": EXEC, "rw": READ | WRITE}
 _PROT_RW = _mmap.PROT_READ | _mmap.PROT_WRITE
+_MOST_TURNS = 400
 _ANON = _mmap.MAP_PRIVATE | _mmap.MAP_ANONYMOUS | MAP_NORESERVE
 
 
@@ -87,6 +90,8 @@ class Arena:
         self.size = 1 << SIZE_BITS
         self._pages = self.size >> PAGE_BITS
         self.guarded = guarded
+        self.traps = guarded  # the host refuses what the table does not allow fast, stores to code included
+        self._turns = 0  # how often pages were protected for code, and opened for stores
         self._spare = 0 if guarded else _PROT_RW  # the host's protection of what is not mapped
         self._reserve = host_mmap(0, self.size + 2 * GUARD, self._spare, _ANON, -1, 0)
         self.base = self._reserve + GUARD
@@ -171,15 +176,23 @@ class Arena:
             self._table[page] = FAST_TABLE[self._table[page] | CODE]
             if self.guarded:
                 self._protect_as(page, bytes([self._table[page]]))
+            self._turn()
 
     def unmark_code(self, address: int, size: int) -> None:
         """A store to [address, address + size) is about to be made: what was decoded there is void."""
         with self.lock:
             self._touch_code(address >> PAGE_BITS, (address + size - 1 >> PAGE_BITS) + 1)
+            self._turn()
+
+    def _turn(self) -> None:
+        self._turns += 1
+        if self._turns > _MOST_TURNS and self.traps:
+            self.traps = False
+            self._epoch.value += 1
 
     def _protect_as(self, first: int, attributes: bytes) -> None:
         """Protect pages from `first` on, on the host, as their `attributes` say."""
-        at, whole = 0, attributes.translate(HOST_TABLE)
+        at, whole = 0, attributes.translate(HOST_TABLE if self.traps else OPEN_TABLE)
         while at < len(whole):
             length = len(whole) - at - len(whole[at:].lstrip(whole[at : at + 1]))
             host_mprotect(self.base + (first + at << PAGE_BITS), length << PAGE_BITS, whole[at])
@@ -448,11 +461,18 @@ class Arena:
         prot, shared, path = found.prot, found.shared, found.path
         offset = found.piece(old, old + 1).offset
         self._set_attributes(old, old + old_length, 0)
-        if new == old:
-            # The pages after it are reserve: free them, so that the host can grow the mapping in place.
-            host_munmap(self.base + old + old_length, new_length - old_length)
         keep = min(old_length, new_length)
-        host_mremap(self.base + old, keep, new_length, self.base + new if new != old else None)
+        if shared or path.startswith("/"):
+            if new == old:
+                # The pages after it are reserve: free them, so that the host can grow the mapping in place.
+                host_munmap(self.base + old + old_length, new_length - old_length)
+            host_mremap(self.base + old, keep, new_length, self.base + new if new != old else None)
+        else:
+            # No part of the arena is left unmapped for a moment, in which another thread's mapping could come there.
+            if new != old:
+                host_move(self.base + old, keep, self.base + new)
+            if new_length > keep:
+                host_mmap(self.base + new + keep, new_length - keep, self._protection(prot), _ANON | MAP_FIXED, -1, 0)
         if new != old:
             host_mmap(self.base + old, old_length, self._spare, _ANON | MAP_FIXED, -1, 0)
         self._cut(old, old + old_length)

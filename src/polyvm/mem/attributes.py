@@ -45,3 +45,4 @@ def host_protection(attribute: int) -> int:
 
 
 HOST_TABLE = bytes(host_protection(value) for value in range(256))
+OPEN_TABLE = bytes(host_protection(value & ~CODE) for value in range(256))  # where code does not matter

@@ -19,7 +19,7 @@ _mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_
 
 MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000
-_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _FAILED = (1 << 64) - 1
 
 
@@ -50,7 +50,20 @@ def host_mprotect(address: int, length: int, protection: int) -> None:
 
 def host_mremap(address: int, old: int, new: int, target: int | None) -> int:
     """mremap(2), in place or to the fixed address `target`; raises OSError."""
-    flags = 0 if target is None else _MREMAP_MAYMOVE | _MREMAP_FIXED
+    return _remap(address, old, new, 0 if target is None else _MREMAP_MAYMOVE | _MREMAP_FIXED, target)
+
+
+def host_move(address: int, length: int, target: int) -> None:
+    """Move pages to `target`. Where the kernel can do it, something stays mapped at their old place, so that no other mapping of
+    this process can come there; raises OSError."""
+    flags = _MREMAP_MAYMOVE | _MREMAP_FIXED
+    try:
+        _remap(address, length, length, flags | _MREMAP_DONTUNMAP, target)
+    except OSError:
+        _remap(address, length, length, flags, target)
+
+
+def _remap(address: int, old: int, new: int, flags: int, target: int | None) -> int:
     result: int | None = _mremap(address, old, new, flags, target)
     if result is None or result == _FAILED:
         raise _error("mremap")
