@@ -15,8 +15,8 @@ code calls nothing outside its own object.
             the symbols: offsets; then their names, each between two line feeds
             the code, the data, the writable data
 
-The fault table says for which accesses the host may refuse memory: the distance of the image from the start of the code space, then
-pairs of offsets in the image, of an access and of where to go on instead; a zero ends it (see `space.py`).
+The fault table says for which accesses the host may refuse memory: the distance of the image from the start of the code space,
+then pairs of offsets in the image, of an access and of where to go on instead; a zero ends it (see `space.py`).
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def find_section(data: bytes, name: str) -> tuple[int, int]:
 
 
 def link(data: bytes, more: bytes = b"", patches: Callable[[int, int], list[tuple[int, bytes]]] | None = None) -> bytes:
-    """The image of an object; raises EngineError. Its writable data ends with a word that is zero and with `more`; `patches` gets the
-    offsets of the function "region" and of that word, and says what is to be written where in the code."""
+    """The image of an object; raises EngineError. Its writable data ends with a word that is zero and with `more`; `patches` gets
+    the offsets of the function "region" and of that word, and says what is to be written where in the code."""
     try:
         return _Linker(data, more, patches).image()
     except (struct.error, IndexError, ValueError) as error:

@@ -65,7 +65,11 @@ class Attach:
         r.function("verify", 2, self.verify)
         r.function("attach", 2, self.attach)
         r.function("install", 2, self.install)
-        r.function("restore", 2, lambda saved, note: restore(r, saved, note))
+        r.function("restore", 2, self.restore)
+
+    def restore(self, saved: Value, note: Value) -> None:
+        """See `exits.py`."""
+        restore(self.r, saved, note)
 
     def scan(self, cpu: Value, out: Value, most: Value, threshold: Value) -> None:
         """Heat halves from look to look. Address and heat of blocks that reach `threshold` go to `out`, `most` at most; how

@@ -107,7 +107,8 @@ class Compiler:
         return self._number
 
     def receive(self, timeout: float) -> list[tuple[int, Answer | str, float]]:
-        """Answers that are there, or come within `timeout` seconds: number, what `compile_region` returns or a reason, seconds it took."""
+        """Answers that are there, or come within `timeout` seconds: number, what `compile_region` returns or a reason, seconds
+        that it took."""
         found: list[tuple[int, Answer | str, float]] = []
         if self._socket is None:
             return found

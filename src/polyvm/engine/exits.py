@@ -91,7 +91,8 @@ def _entry(kind: int, register: int, where: int, home: int, large: tuple[int, ..
 
 def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:
     """What to write where: into the code of the function at `function`, where the word at `place` holds the address of the
-    trampoline and the notes follow it. The call is followed by an instruction without effect that has the note's distance in it."""
+    trampoline and the notes follow it. The call is followed by an instruction without effect that has the note's distance in
+    it."""
     found: list[tuple[int, bytes]] = []
     at = 0
     while at < len(notes):

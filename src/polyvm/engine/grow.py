@@ -62,8 +62,8 @@ _RARE = 24  # an edge out of the region is rare where it is taken this many time
 
 
 class Counted(NamedTuple):
-    """What quickly made code has counted of a block: how often it was entered, and left for `taken_pc`; `fall_pc`: where it goes on
-    otherwise; `seen`: where its indirect jump went last. 0: no such way."""
+    """What quickly made code has counted of a block: how often it was entered, and left for `taken_pc`; `fall_pc`: where it goes
+    on otherwise; `seen`: where its indirect jump went last. 0: no such way."""
 
     times: int
     taken: int
@@ -125,11 +125,11 @@ class _Node:
 class LiveBlocks:
     """Those that a core has decoded; references are addresses of their headers."""
 
-    __slots__ = ("_core", "counted", "covered", "guarded", "isa_name")
+    __slots__ = ("_core", "_counted", "covered", "guarded", "isa_name")
 
     def __init__(self, core: Core, counted: Callable[[int], Counted | None] = lambda _: None) -> None:
         self._core = core
-        self.counted = counted
+        self._counted = counted
         self.guarded = core.arena.traps
         self.isa_name = core.isa_name
         self.covered = core.covered
@@ -137,6 +137,10 @@ class LiveBlocks:
     def known(self, pc: int) -> int:
         """The header's address, or 0."""
         return self._core.known(pc)
+
+    def counted(self, pc: int) -> Counted | None:
+        """What quick code has counted."""
+        return self._counted(pc)
 
     def block(self, reference: int) -> Header:
         """What the header says now."""

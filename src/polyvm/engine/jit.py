@@ -163,8 +163,8 @@ class Jit:
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
-            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._within, self._improved, self._warm,
-                          self._remade):  # fmt: skip
+            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._within, self._improved,
+                          self._warm, self._remade):  # fmt: skip
                 known.clear()
             self._installed.clear()
 
@@ -354,7 +354,8 @@ class Jit:
             self._send(core, spec)
 
     def _entered(self, core: Core, pc: int) -> int:
-        """How often well made code would be entered at the block at `pc`: from elsewhere, and where quick code looks for better."""
+        """How often well made code would be entered at the block at `pc`: from elsewhere, and where quick code looks for
+        better."""
         block, counted = core.known(pc), self._quick.get(pc)
         times = Header(block).count if block else 0
         if counted is not None and counted[0].compiled.ways[counted[1]][3]:

@@ -12,8 +12,8 @@ COUNTERS = 3  # of a block: entered, left by its jump, where its indirect jump w
 
 
 class RegionBlock(NamedTuple):
-    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none), `cold` which
-    of TAKEN and FALL are rare, `taken` how often its conditional jump was taken (-1: not known)."""
+    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none), `cold`
+    which of TAKEN and FALL are rare, `taken` how often its conditional jump was taken (-1: not known)."""
 
     pc: int
     end: int
@@ -77,9 +77,9 @@ class RegionSpec(NamedTuple):
 
 class Compiled(NamedTuple):
     """A compiled region: its image and the guest code that it stands for. `inside`: the addresses of all its blocks. `notes`:
-    bytes of the notes of its rare exits (`exits.py`). `ways`: for each block inside its length in instructions, where its jump goes and where it goes
-    on otherwise (0: elsewhere), and 1 if it closes a cycle; code of the quick kind counts at them, and has COUNTERS for each. `warm`:
-    where rare exits of it, made before, turned out to lead often."""
+    bytes of the notes of its rare exits (`exits.py`). `ways`: for each block inside its length in instructions, where its jump
+    goes and where it goes on otherwise (0: elsewhere), and 1 if it closes a cycle; code of the quick kind counts at them, and has
+    COUNTERS for each. `warm`: where rare exits of it, made before, turned out to lead often."""
 
     entries: list[int]
     inside: list[int]

@@ -82,8 +82,8 @@ class RegionEmitter(HandlerEmitter):
         self.loops: dict[int, Loop] = {}
         self._loop: Loop | None = None  # while its blocks are written without the checks that its entrance stands for
         self._covered: set[int] = set()  # accesses without a check
-        # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants; loaded
-        # values as other types, which spares conversions.
+        # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants;
+        # loaded values as other types, which spares conversions.
         self._inside: set[str] = set()
         self._sums: dict[str, tuple[str, int]] = {}
         self._doubles: dict[int, str] = {}
@@ -305,8 +305,8 @@ class RegionEmitter(HandlerEmitter):
         self.module.declare(name, f"declare void @{name}(i64, i32, ptr, i32, ...)")
         values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}"]
         values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held]
-        self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, ptr null, "
-                  f"i32 0, {', '.join(values)})")  # fmt: skip
+        self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, "
+                  f"ptr null, i32 0, {', '.join(values)})")  # fmt: skip
         places = [self.record.layout[file] for (file, _), _ in held]
         self.exits.append(Exit(pc, back, [p.offset + p.stride * index for p, ((_, index), _) in zip(places, held, strict=True)]))
 
@@ -663,7 +663,8 @@ class RegionEmitter(HandlerEmitter):
         text = f"1: {move}\\0A.pushsection {FAULTS},\\22a\\22\\0A.long 1b-.\\0A.long {away}\\0A.popsection"
         constraints += ",!i"
         arguments = f"ptr elementtype({memory}) {pointer}" + (f", {value}" if value else "")
-        call = f'callbr {result or "void"} asm sideeffect "{text}", "{constraints}"({arguments}) to label %{good} [label %{self.bail()}]'
+        asm = f'{result or "void"} asm sideeffect "{text}", "{constraints}"({arguments})'
+        call = f"callbr {asm} to label %{good} [label %{self.bail()}]"
         name = ""
         if result:
             name = self.temp(call)

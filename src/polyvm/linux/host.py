@@ -7,8 +7,9 @@ thread has dealt with it, so that the kernel queues them. Neither runs Python.
 It also deals with accesses to guest memory that the host refuses:
 
 - In a compiled region, where the access may be refused: the thread goes on where the region says (`CodeSpace.faults`).
-- Elsewhere (the interpreter, a copy of a loop without checks, polyvm's own code) another thread must have changed the map meanwhile.
-  The page is made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects the page again.
+- Elsewhere (the interpreter, a copy of a loop without checks, polyvm's own code) another thread must have changed the map
+  meanwhile. The page is made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects
+  the page again.
 - What stays impossible (a file mapping that has become shorter) is an exit of the core.
 
 Each guest thread has a record, which the host's GS base points to:
