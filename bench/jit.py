@@ -21,13 +21,12 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from interpreter import build, geometric
+from interpreter import COMMAND, build, geometric
 
 HERE = Path(__file__).parent
 # Repetitions for four to six seconds under qemu-riscv64; floating point, which it computes in software, for more.
@@ -36,7 +35,7 @@ INTEGER = {
     "callback": 600, "text": 3200, "json": 10000, "lz": 1300, "queens": 4000, "hash": 9000, "life": 14000,
 }  # fmt: skip
 FLOATING = {"nbody": 600, "mandelbrot": 800, "spectral": 4000, "fft": 4000, "lu": 480}
-POLYVM = [sys.executable, "-m", "polyvm", "run"]
+POLYVM = [*COMMAND, "run"]
 WARM_UPS = 4
 NO_HELP = {"OPENSSL_ia32cap": "0:0"}
 KEY = "00112233445566778899aabbccddeeff"
@@ -70,7 +69,7 @@ class Runner:
     def __init__(self, folder: Path, sysroot: str, repeat: int) -> None:
         self.folder, self.sysroot, self.repeat = folder, sysroot, repeat
         self.empty, self.cache, self.stats = folder / "empty", folder / "cache", folder / "stats"
-        subprocess.run([sys.executable, "-m", "polyvm", "demo"], check=True, stdout=subprocess.DEVNULL,
+        subprocess.run([*COMMAND, "demo"], check=True, stdout=subprocess.DEVNULL,
                        env={**os.environ, "POLYVM_CACHE": str(self.empty), "POLYVM_JIT": "off"})  # fmt: skip
 
     def timed(self, program: Program, command: list[str], variables: dict[str, str]) -> tuple[float, bytes]:

@@ -17,10 +17,11 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from interpreter import COMMAND
 
 import polyvm
 from polyvm.api.programs import demo_program
@@ -80,14 +81,12 @@ def main() -> None:
             "python3 -c pass": [str(binaries / "python3"), "-c", "pass"],
         }
     compileall.compile_dir(Path(polyvm.__file__).parent, quiet=1)
-    installed = Path(sys.executable).with_name("polyvm")  # not resolved: the command lies beside the link of a virtual environment
-    command = [str(installed)] if installed.exists() else [sys.executable, "-m", "polyvm"]
     with tempfile.TemporaryDirectory() as name:
         empty = Path(name) / "empty"
-        run([*command, "run", HELLO], empty)
+        run([*COMMAND, "run", HELLO], empty)
         print(f"{'':<18}{'polyvm warm':>18}{'cold':>18}{'qemu-riscv64':>18}{'warm/qemu':>14}{'cold/qemu':>14}{'MiB':>8}{'qemu':>6}")
         for label, words in programs.items():
-            found = measure([*command, "run", *root, *words], ["qemu-riscv64", *root, *words], empty, Path(name), options.repeat)
+            found = measure([*COMMAND, "run", *root, *words], ["qemu-riscv64", *root, *words], empty, Path(name), options.repeat)
             middle = {kind: statistics.median(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
             best = {kind: min(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
             size = {kind: statistics.median(kib for _, kib in runs) / 1024 for kind, runs in found.items()}
