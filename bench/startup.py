@@ -1,4 +1,4 @@
-"""How long small programs take from start to end, and how much memory.
+"""How long small programs take from start to end.
 
     python bench/startup.py [--repeat N] [--sysroot DIR] [-- PROGRAM [ARG…]]
 
@@ -31,27 +31,21 @@ HELLO = str(Path(demo_program()).with_name("hello"))
 SETTLE = 3  # runs until nothing more is added to the cache
 
 
-def run(command: list[str], cache: Path) -> tuple[float, int]:
-    """Milliseconds and the largest resident size in KiB."""
-    environment = {**os.environ, "POLYVM_CACHE": str(cache)}
+def run(command: list[str], cache: Path) -> float:
+    """Milliseconds."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    elapsed = (time.perf_counter() - began) * 1000
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command}: status {process.returncode}")
-    return elapsed, usage.ru_maxrss
+    subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "POLYVM_CACHE": str(cache)}, check=True)
+    return (time.perf_counter() - began) * 1000
 
 
-def measure(polyvm: list[str], qemu: list[str], empty: Path, folder: Path, repeat: int) -> dict[str, list[tuple[float, int]]]:
-    """Times and sizes of `repeat` rounds."""
+def measure(polyvm: list[str], qemu: list[str], empty: Path, folder: Path, repeat: int) -> dict[str, list[float]]:
+    """Times of `repeat` rounds."""
     warm, cold = folder / "warm", folder / "cold"
     shutil.copytree(empty, warm)
     for _ in range(SETTLE):
         run(polyvm, warm)
     run(qemu, warm)
-    found: dict[str, list[tuple[float, int]]] = {"warm": [], "cold": [], "qemu": []}
+    found: dict[str, list[float]] = {"warm": [], "cold": [], "qemu": []}
     for _ in range(repeat):
         found["warm"].append(run(polyvm, warm))
         shutil.copytree(empty, cold)
@@ -84,18 +78,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         empty = Path(name) / "empty"
         run([*COMMAND, "run", HELLO], empty)
-        print(f"{'':<18}{'polyvm warm':>18}{'cold':>18}{'qemu-riscv64':>18}{'warm/qemu':>14}{'cold/qemu':>14}{'MiB':>8}{'qemu':>6}")
+        print(f"{'':<18}{'polyvm warm':>18}{'cold':>18}{'qemu-riscv64':>18}{'warm/qemu':>14}{'cold/qemu':>14}")
         for label, words in programs.items():
             found = measure([*COMMAND, "run", *root, *words], ["qemu-riscv64", *root, *words], empty, Path(name), options.repeat)
-            middle = {kind: statistics.median(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
-            best = {kind: min(elapsed for elapsed, _ in runs) for kind, runs in found.items()}
-            size = {kind: statistics.median(kib for _, kib in runs) / 1024 for kind, runs in found.items()}
+            middle = {kind: statistics.median(runs) for kind, runs in found.items()}
+            best = {kind: min(runs) for kind, runs in found.items()}
             times = [f"{middle[kind]:.1f} ({best[kind]:.1f})" for kind in found]
             line = "".join(f"{text:>18}" for text in times)
             for kind in ("warm", "cold"):
                 ratio = f"{middle[kind] / middle['qemu']:.2f} ({best[kind] / best['qemu']:.2f})"
                 line += f"{ratio:>14}"
-            print(f"{label:<18}{line}{size['warm']:>8.1f}{size['qemu']:>6.1f}")
+            print(f"{label:<18}{line}")
 
 
 if __name__ == "__main__":

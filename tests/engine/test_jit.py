@@ -344,3 +344,36 @@ def test_coverage_is_noted_by_compiled_code_and_can_be_switched(machine: Machine
     machine.core.pc, machine.core.x[10] = CODE, 100
     assert machine.core.run() == exits.SYSCALL
     reference.close()
+
+
+CHANGING = """
+loop:
+    addi a1, a1, 1
+    bltu a0, a2, other
+    xor a3, a3, a1
+back:
+    addi a0, a0, -1
+    bnez a0, loop
+    ecall
+other:
+    add a3, a3, a0
+    slli a4, a3, 1
+    xor a3, a3, a4
+    j back
+"""
+
+
+@pytest.mark.parametrize("mode", ["auto:0.02", "full:0.02"])
+def test_a_way_that_was_rare_and_is_not_any_more_does_not_stay_slow(mode: str) -> None:
+    """The region is made while one way is never taken; when it is, all the time, few passes go through the patch point's note."""
+    rounds = 60_000_000
+    machine, reference = Machine(mode), Machine("off")
+    for one in (machine, reference):
+        one.put(CHANGING)
+        one.core.x[10], one.core.x[12] = rounds, rounds // 2
+        assert one.core.run() == exits.SYSCALL
+    assert state(machine) == state(reference)
+    assert regions(machine) > 0
+    assert machine.core.statistics().lookups < rounds // 4  # of the half that goes that way
+    machine.close()
+    reference.close()
