@@ -13,6 +13,10 @@ _SIZE = 1 << 28
 _PAGE = 4096
 _NO_ACCESS = 0  # PROT_NONE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class CodeSpace:
     """A reserved range; `take` hands out pages of it, which are never handed out again: other threads may be in them."""
@@ -49,9 +53,10 @@ class CodeSpace:
         ctypes.memmove(at, data, len(data))
         return at
 
-    def stub(self, name: str, code: bytes) -> int:
-        """The address of a piece of machine code, placed at the first call."""
+    def stub(self, name: str, make: Callable[[], bytes]) -> int:
+        """The address of a piece of machine code, made and placed at the first call."""
         if name not in self._stubs:
+            code = make()
             at = self.place(code)
             host_mprotect(at, len(code), mmap.PROT_READ | mmap.PROT_EXEC)
             self._stubs[name] = at

@@ -472,7 +472,7 @@ class Core:
     def host_fault_record(self) -> tuple[int, ...]:
         """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of the code,
         where to send the thread, and the addresses of the stack pointer to restore (rbp follows it) and of the word that takes
-        the faulting host address (the signal follows it); for compiled regions their start and end, where to send the thread,
+        the faulting host address; for compiled regions their start and end, where to send the thread,
         the CPU record's address, for the first register of preserve_nonecc (r12), and the table of `CodeSpace`."""
         native, record = self._native.object, self._record
         return (

@@ -75,7 +75,7 @@ class Installed:
         self.counters = loaded.address("counters") if compiled.level == QUICK else 0
         self.notes = 0
         if compiled.notes:
-            ctypes.c_uint64.from_address(loaded.writable).value = space.stub(f"exit {restore}", trampoline(restore))
+            ctypes.c_uint64.from_address(loaded.writable).value = space.stub(f"exit {restore}", lambda: trampoline(restore))
             self.notes = loaded.writable + 8
         self.compiled = compiled
         self.level = compiled.level

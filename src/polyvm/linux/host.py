@@ -181,7 +181,6 @@ def assemble_handler() -> bytes:
     a.put("48 8b 4e 10")  # mov rcx, [rsi + 16]        si_addr
     a.put("4c 8b 40 30")  # mov r8, [rax + 48]
     a.put("49 89 08")  # mov [r8], rcx
-    a.put("49 89 78 08")  # mov [r8 + 8], rdi
     a.put("4c 8b 40 28")  # mov r8, [rax + 40]
     a.put("49 8b 48 08")  # mov rcx, [r8 + 8]
     a.put("48 89 4a 78")  # mov [rdx + 120], rcx       rbp
@@ -221,7 +220,6 @@ def assemble_handler() -> bytes:
     a.put("c7 01 01 00 00 00")  # mov dword [rcx], 1         stop the core
     a.put("c3")  # ret
     a.label("refuse")
-    a.put("bf 0b 00 00 00")  # mov edi, SIGSEGV
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
     a.put("4c 8b 48 20")  # mov r9, [rax + 32]
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
