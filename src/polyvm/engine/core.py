@@ -83,6 +83,12 @@ class JitSource:
                     core.name_handlers()
             return self.jit
 
+    def again(self) -> JitSource:
+        """Another with the same settings, for cores of another kind."""
+        other = JitSource(self.mode, self.threshold)
+        other.maker, other.names = self.maker, self.names
+        return other
+
     @property
     def descriptors(self) -> list[int]:
         """polyvm's own, which a guest's execve leaves open."""
@@ -172,6 +178,7 @@ class Core:
             slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
             for slot in record.layout.slots.values()
         }
+        self._wide = {slot.name: slot.stride // 8 for slot in record.layout.slots.values() if slot.stride > 8}
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
@@ -400,11 +407,20 @@ class Core:
 
     def get(self, file: str, index: int = 0) -> int:
         """Register `index` of register file `file`, unsigned."""
-        return self._files[file][index]
+        words = self._wide.get(file)
+        if words is None:
+            return self._files[file][index]
+        found = self._files[file][words * index : words * (index + 1)]
+        return sum(word << 64 * i for i, word in enumerate(found))
 
     def set(self, file: str, index: int, value: int) -> None:
         """Write register `index` of register file `file`."""
-        self._files[file][index] = value & _M64
+        words = self._wide.get(file)
+        if words is None:
+            self._files[file][index] = value & _M64
+        else:
+            for i in range(words):
+                self._files[file][words * index + i] = value >> 64 * i & _M64
 
     @property
     def fp_flags(self) -> int:
@@ -430,16 +446,6 @@ class Core:
             self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
         else:
             self._set("rm_table", 0x0101_0101_0101_0101)
-
-    @property
-    def fcsr(self) -> int:
-        """riscv64: rounding mode and accrued exceptions as the guest's fcsr has them."""
-        return self.fp_rm << 5 | self.fp_flags
-
-    @fcsr.setter
-    def fcsr(self, value: int) -> None:
-        self.fp_flags = value & 31
-        self.fp_rm = value >> 5 & 7
 
     @property
     def exit_address(self) -> int:
