@@ -178,7 +178,7 @@ class Core:
             slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
             for slot in record.layout.slots.values()
         }
-        self._wide = {slot.name: slot.stride // 8 for slot in record.layout.slots.values() if slot.stride > 8}
+        self._wide = {slot.name for slot in record.layout.slots.values() if slot.stride == 16}
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
@@ -407,20 +407,17 @@ class Core:
 
     def get(self, file: str, index: int = 0) -> int:
         """Register `index` of register file `file`, unsigned."""
-        words = self._wide.get(file)
-        if words is None:
-            return self._files[file][index]
-        found = self._files[file][words * index : words * (index + 1)]
-        return sum(word << 64 * i for i, word in enumerate(found))
+        if file in self._wide:
+            low, high = self._files[file][2 * index : 2 * index + 2]
+            return low | high << 64
+        return self._files[file][index]
 
     def set(self, file: str, index: int, value: int) -> None:
         """Write register `index` of register file `file`."""
-        words = self._wide.get(file)
-        if words is None:
-            self._files[file][index] = value & _M64
+        if file in self._wide:
+            self._files[file][2 * index : 2 * index + 2] = [value & _M64, value >> 64 & _M64]
         else:
-            for i in range(words):
-                self._files[file][words * index + i] = value >> 64 * i & _M64
+            self._files[file][index] = value & _M64
 
     @property
     def fp_flags(self) -> int:
