@@ -172,6 +172,7 @@ class Core:
             slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
             for slot in record.layout.slots.values()
         }
+        self._wide = {slot.name for slot in record.layout.slots.values() if slot.stride == 16}
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
@@ -400,11 +401,17 @@ class Core:
 
     def get(self, file: str, index: int = 0) -> int:
         """Register `index` of register file `file`, unsigned."""
+        if file in self._wide:
+            low, high = self._files[file][2 * index : 2 * index + 2]
+            return low | high << 64
         return self._files[file][index]
 
     def set(self, file: str, index: int, value: int) -> None:
         """Write register `index` of register file `file`."""
-        self._files[file][index] = value & _M64
+        if file in self._wide:
+            self._files[file][2 * index : 2 * index + 2] = [value & _M64, value >> 64 & _M64]
+        else:
+            self._files[file][index] = value & _M64
 
     @property
     def fp_flags(self) -> int:

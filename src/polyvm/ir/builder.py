@@ -53,6 +53,9 @@ class Builder:
         self._region: Region | None = self.body
         self._last_if: tuple[Region | None, Value | None, bool | None] | None = None
 
+    def follow(self, before: Builder) -> None:
+        """The instruction comes right after the one of `before`, in the same native code: it may use values from there."""
+
     # -- making operations ------------------------------------------------------------------------------------
 
     def emit(self, op: str, type_: Type, args: tuple[Value, ...] = (), **attrs: Any) -> Value:
