@@ -86,6 +86,6 @@ def test_memory_outlives_close_while_it_is_used() -> None:
     memory.write_u8(0, 7)
     assert memory.read_u8(0) == 7
     memory.unpin()
-    with pytest.raises(ValueError, match="closed|invalid"):
+    with pytest.raises(ValueError, match=r"closed|invalid"):
         memory.read_u8(0)
     assert len(os.listdir("/proc/self/fd")) == before
