@@ -83,6 +83,12 @@ class JitSource:
                     core.name_handlers()
             return self.jit
 
+    def again(self) -> JitSource:
+        """Another with the same settings, for cores of another kind."""
+        other = JitSource(self.mode, self.threshold)
+        other.maker, other.names = self.maker, self.names
+        return other
+
     @property
     def descriptors(self) -> list[int]:
         """polyvm's own, which a guest's execve leaves open."""
@@ -437,16 +443,6 @@ class Core:
             self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
         else:
             self._set("rm_table", 0x0101_0101_0101_0101)
-
-    @property
-    def fcsr(self) -> int:
-        """riscv64: rounding mode and accrued exceptions as the guest's fcsr has them."""
-        return self.fp_rm << 5 | self.fp_flags
-
-    @fcsr.setter
-    def fcsr(self, value: int) -> None:
-        self.fp_flags = value & 31
-        self.fp_rm = value >> 5 & 7
 
     @property
     def exit_address(self) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from polyvm.isa.decode import Decoder
     from polyvm.isa.disasm import Disassembler
     from polyvm.isa.insn import Decoded, Encoding, Insn, InstructionSet, OperandSpec
+    from polyvm.isa.registers import RegisterTable
 
 __all__ = ["NAMES", "Decoded", "Encoding", "Insn", "Isa", "OperandSpec", "get"]
 
@@ -33,6 +34,7 @@ class Isa:
     register_names: Mapping[str, Sequence[str]]
     extensions: tuple[str, ...]
     floating_files: tuple[str, ...] = ()  # register files that hold floating-point numbers, raw
+    vector_files: tuple[str, ...] = ()  # … that hold vectors of 128 bits, raw; narrow values there are zero-extended
     unit = 4  # bytes: the lengths of instructions are one or two of these, their addresses multiples of it
 
     def __init__(self) -> None:
@@ -40,6 +42,18 @@ class Isa:
         self._by_name: dict[str, Insn] = {}
         self._decoder: Decoder | None = None
         self._disassembler: Disassembler | None = None
+        self._registers: RegisterTable | None = None
+
+    @property
+    def registers(self) -> RegisterTable:
+        """The registers by name: `TABLE` of the guest's module ``registers``."""
+        found = self._registers
+        if found is None:
+            from importlib import import_module
+
+            found = self._registers = import_module(f"polyvm.isa.{self.name}.registers").TABLE
+        assert found is not None
+        return found
 
     def builder(self) -> Builder:
         """A builder for instruction bodies."""

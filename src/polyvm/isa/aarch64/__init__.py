@@ -31,6 +31,7 @@ class Aarch64(Isa):
     layout = LAYOUT
     register_names = {"x": X_NAMES, "v": V_NAMES}
     unit = 4
+    vector_files = ("v",)
     extensions = ("A64", *FEATURES)
 
     def builder(self) -> A64:
