@@ -5,7 +5,7 @@ region's code. Instead such an exit is one of LLVM's patch points (https://llvm.
 for which LLVM tells where values are. When the code is loaded, a call of `trampoline` is put there. It saves the host's registers
 and lets the native function `restore` fill in the CPU record from the exit's note:
 
-    +0   n        registers
+    +0   n        entries for registers
     +4   counted  how often the exit was taken (u32)
     +8   pc       where the guest goes on
     +16  back     instructions that the budget gets back (i32)
@@ -14,7 +14,8 @@ and lets the native function `restore` fill in the CPU record from the exit's no
                   registers; each
 
           +0  kind     (3 bits) SAVED: `where` bytes from the saved rax; MEMORY: at the address in saved register `base` plus
-                       `where`; SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow
+                       `where`; SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow. A register of
+                       16 bytes has two entries
               base     (the 5 bits above) a DWARF register number
           +1  bit      1 + the register's bit among the raw ones, or 0
           +2  home     offset in the CPU record, in units of 8 bytes (u16)
@@ -48,11 +49,12 @@ _HOT = 4096  # times until the JIT is told
 
 
 class Exit(NamedTuple):
-    """One such exit, as the translator knows it: `homes` are the registers' offsets in the CPU record, and each one's `bit`."""
+    """One such exit, as the translator knows it: `homes` are the registers' offsets in the CPU record, each one's `bit`,
+    and its size in bytes."""
 
     pc: int
     back: int
-    homes: list[tuple[int, int]]
+    homes: list[tuple[int, int, int]]
 
 
 def pack(data: bytes, exits: list[Exit]) -> bytes:
@@ -68,31 +70,34 @@ def pack(data: bytes, exits: list[Exit]) -> bytes:
     for _ in range(records):
         number, place, _, count = struct.unpack_from("<QIHH", data, at)
         exit_ = exits[number]
-        homes = (*[(0, 0)] * _FIRST, *exit_.homes)
+        homes = (*[(0, 0, 8)] * _FIRST, *exit_.homes)
         if count != len(homes):
             raise EngineError("LLVM's stack map does not fit the region's exits")
         entries: list[bytes] = []
-        for (kind, _, _, register, _, where), (home, bit) in zip(
+        for (kind, _, _, register, _, where), (home, bit, size) in zip(
             struct.iter_unpack("<BBHHHi", data[at + 16 : at + 16 + 12 * count]), homes, strict=True
         ):
             entries.append(_entry(kind, register, where, (bit, home // 8), large))
-        notes.append(struct.pack("<IIQiI", len(exit_.homes), 0, exit_.pc, exit_.back, place) + b"".join(entries))
+            if size == 16:
+                entries.append(_entry(kind, register, where, (0, home // 8 + 1), large, upper=8))
+        notes.append(struct.pack("<IIQiI", len(entries) - _FIRST, 0, exit_.pc, exit_.back, place) + b"".join(entries))
         at += -(-(16 + 12 * count) // 8) * 8
         at += -(-(4 + 4 * struct.unpack_from("<H", data, at + 2)[0]) // 8) * 8
     return b"".join(notes)
 
 
-def _entry(kind: int, register: int, where: int, home: tuple[int, int], large: tuple[int, ...]) -> bytes:
+def _entry(kind: int, register: int, where: int, home: tuple[int, int], large: tuple[int, ...], *, upper: int = 0) -> bytes:
+    """`upper`: 8 for the upper half of a vector."""
     if kind == _REGISTER:
         place = 8 * register if register < _FIRST_VECTOR else 16 * (register - _FIRST_VECTOR) - _SAVED_VECTORS
-        return _ENTRY.pack(SAVED, *home, place)
+        return _ENTRY.pack(SAVED, *home, place + upper)
     if kind == _CONSTANT_INDEX:
         return _ENTRY.pack(LARGE, *home, 0) + large[where].to_bytes(8, "little")
     if kind == _CONSTANT:
         return _ENTRY.pack(SMALL, *home, where)
     if kind not in (_DIRECT, _INDIRECT) or register >= _FIRST_VECTOR:
         raise EngineError(f"LLVM's stack map has a location of kind {kind}")
-    return _ENTRY.pack((MEMORY if kind == _INDIRECT else SUM) | register << _KIND_BITS, *home, where)
+    return _ENTRY.pack((MEMORY if kind == _INDIRECT else SUM) | register << _KIND_BITS, *home, where + upper)
 
 
 def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:
