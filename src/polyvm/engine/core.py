@@ -83,6 +83,12 @@ class JitSource:
                     core.name_handlers()
             return self.jit
 
+    def again(self) -> JitSource:
+        """Another with the same settings, for cores of another kind."""
+        other = JitSource(self.mode, self.threshold)
+        other.maker, other.names = self.maker, self.names
+        return other
+
     @property
     def descriptors(self) -> list[int]:
         """polyvm's own, which a guest's execve leaves open."""
@@ -172,6 +178,7 @@ class Core:
             slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
             for slot in record.layout.slots.values()
         }
+        self._wide = {slot.name for slot in record.layout.slots.values() if slot.stride == 16}
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
@@ -400,11 +407,17 @@ class Core:
 
     def get(self, file: str, index: int = 0) -> int:
         """Register `index` of register file `file`, unsigned."""
+        if file in self._wide:
+            low, high = self._files[file][2 * index : 2 * index + 2]
+            return low | high << 64
         return self._files[file][index]
 
     def set(self, file: str, index: int, value: int) -> None:
         """Write register `index` of register file `file`."""
-        self._files[file][index] = value & _M64
+        if file in self._wide:
+            self._files[file][2 * index : 2 * index + 2] = [value & _M64, value >> 64 & _M64]
+        else:
+            self._files[file][index] = value & _M64
 
     @property
     def fp_flags(self) -> int:
@@ -430,16 +443,6 @@ class Core:
             self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
         else:
             self._set("rm_table", 0x0101_0101_0101_0101)
-
-    @property
-    def fcsr(self) -> int:
-        """riscv64: rounding mode and accrued exceptions as the guest's fcsr has them."""
-        return self.fp_rm << 5 | self.fp_flags
-
-    @fcsr.setter
-    def fcsr(self, value: int) -> None:
-        self.fp_flags = value & 31
-        self.fp_rm = value >> 5 & 7
 
     @property
     def exit_address(self) -> int:

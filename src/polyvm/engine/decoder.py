@@ -30,7 +30,7 @@ from polyvm.engine.layout import (
     SLOT_REG,
     SLOT_SIZE,
 )
-from polyvm.ir import I8, I16, I32, I64, Local, Value
+from polyvm.ir import I8, I32, I64, Local, Value, int_type
 from polyvm.mem import CODE, EXEC, FAST_W, PAGE_BITS, SIZE_BITS
 from polyvm.vcpu import exits
 
@@ -96,7 +96,7 @@ class DecoderBuilder:
 
     def _fetch_fault(self, cpu: Value, address: Value) -> None:
         r, b = self.runtime, self.runtime.b
-        for name, value in (("code", exits.FAULT), ("arg1", exits.EXECUTE), ("arg2", 2)):
+        for name, value in (("code", exits.FAULT), ("arg1", exits.EXECUTE), ("arg2", self.isa.unit)):
             r.put(cpu, name, value)
         r.put(cpu, "arg0", address)
         b.ret(b.const(I64, 0))
@@ -105,7 +105,8 @@ class DecoderBuilder:
         """The body of the function."""
         r, b = self.runtime, self.runtime.b
         attr, mem = r.get(cpu, "attr"), r.get(cpu, "mem")
-        with b.if_(self._executable(pc, attr) ^ 1):
+        unit = self.isa.unit
+        with b.if_((self._executable(pc, attr) ^ 1) | (pc & (unit - 1)).ne(0)):
             self._fetch_fault(cpu, pc)
         with b.if_(r.get(cpu, "arena").ugt(r.get(cpu, "arena_end"))):
             b.call("flush", I64, cpu)
@@ -127,20 +128,23 @@ class DecoderBuilder:
             off = ((at - pc) >> 1).trunc(I8)
             b.break_if(n.get().uge(most))
             b.break_if(n.get().ne(0) & (at & (PAGE - 1)).eq(0))
-            word = b.local(b.hload(mem + at, I16).zext(I32))
-            with b.if_((word.get() & 3).eq(3)):
-                second = at + 2
-                with b.if_((second & (PAGE - 1)).eq(0)):
-                    with b.if_(self._executable(second, attr)):
-                        self._mark(cpu, second, attr)
-                    with b.else_():
-                        with b.if_(n.get().eq(0)):
-                            self._fetch_fault(cpu, second)
-                        ended.set(2)
-                b.break_if(ended.get().ne(0))
-                word.set(word.get() | (b.hload(mem + second, I16).zext(I32) << 16))
+            first = b.hload(mem + at, int_type(8 * unit)).zext(I32)
+            word, length = b.local(first), b.const(I64, unit)
+            longer = self.isa.emit_longer(b, first)
+            if longer is not None:
+                with b.if_(longer):
+                    second = at + unit
+                    with b.if_((second & (PAGE - 1)).eq(0)):
+                        with b.if_(self._executable(second, attr)):
+                            self._mark(cpu, second, attr)
+                        with b.else_():
+                            with b.if_(n.get().eq(0)):
+                                self._fetch_fault(cpu, second)
+                            ended.set(2)
+                    b.break_if(ended.get().ne(0))
+                    word.set(first | (b.hload(mem + second, int_type(8 * unit)).zext(I32) << 8 * unit))
+                length = b.select(longer, b.const(I64, 2 * unit), unit)
             self._hooks(cpu, at, slot, off, "insn_hooks", "insn_hook_count", 1)
-            length = b.select((word.get() & 3).eq(3), b.const(I64, 4), 2)
             self._instruction(word.get(), slot, off)
             here.set(at + length)
             n.set(n.get() + 1)

@@ -72,6 +72,7 @@ class HandlerEmitter(Emitter):
         self.slot = SLOT
         self.bailed = False
         self._wrote = False
+        self._stored = False  # only that: it may be done once more
         self._bails: list[tuple[str, str, str | None]] = []
         self._bail_label = ""
         self._restore_mode = False
@@ -93,7 +94,7 @@ class HandlerEmitter(Emitter):
         self.slot = self.temp(f"add i64 {self.slot}, {SLOT_SIZE}")
         self.slow = slow
         self.terminates = terminates
-        self._wrote = False
+        self._wrote = self._stored = False
         self._bail_label = ""
 
     # -- small parts ------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class HandlerEmitter(Emitter):
     @property
     def may_bail(self) -> bool:
         """True where the instruction can still be started over."""
-        return self.slow is not None and not self._wrote
+        return self.slow is not None and not self._wrote and not self._stored
 
     def go_on(self) -> None:
         """End the handler: the next slot of the block."""
@@ -212,7 +213,7 @@ class HandlerEmitter(Emitter):
     def check(self, address: str, size: int, access: str) -> None:
         """Make sure that the access is allowed; go on only if so."""
         good = self.label()
-        if self.may_bail:
+        if self.may_bail or (self._stored and access == "w" and self.slow is not None and not self._wrote):
             shift = size.bit_length() - 1
             rotated = address
             if shift:
@@ -263,7 +264,7 @@ class HandlerEmitter(Emitter):
         else:
             order = "seq_cst" if v.attrs["order"] in ("seqcst", "acqrel") else "release"
             self.line(f"store atomic {value}, ptr {pointer} {order}, align {v.args[1].type.bits // 8}")
-        self._wrote = True
+        self._stored = True
 
     def op_amo(self, v: Value) -> None:
         pointer = self._guest_pointer(v, v.type, "rw")

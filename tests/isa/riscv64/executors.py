@@ -125,7 +125,7 @@ def run_interpreter(cases: list[Case]) -> list[State]:
             core.set("x", i, state.x[i])
             core.set("f", i, state.f[i])
         core.set("res_addr", 0, M64)
-        core.fcsr = state.fcsr
+        core.isa.registers.write(core, "fcsr", state.fcsr)
         core.pc = state.pc
         arena.poke(DATA, bytes(state.memory))
         code = core.run(case.count)
@@ -135,7 +135,7 @@ def run_interpreter(cases: list[Case]) -> list[State]:
             state.exit = (code,)
         state.x = [core.get("x", i) for i in range(32)]
         state.f = [core.get("f", i) for i in range(32)]
-        state.fcsr, state.pc = core.fcsr, core.pc
+        state.fcsr, state.pc = core.isa.registers.read(core, "fcsr"), core.pc
         state.memory = bytearray(arena.read(DATA, DATA_END - DATA))
         results.append(state)
     core.close()
