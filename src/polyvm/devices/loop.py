@@ -113,11 +113,11 @@ class Loop:
             pass  # full, so the loop will wake; or closed
 
     def _drain(self) -> None:
-        self._awake = False
         try:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             pass
+        self._awake = False  # after the read, which else could take a later wake-up away; what was added before is looked at next
 
     def _run(self) -> None:
         while not self._stopping:
