@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from polyvm.errors import EvaluationError
 from polyvm.ir import softfloat
-from polyvm.ir.fold import BINARY, COMPARE, UNARY, fold
+from polyvm.ir.fold import BINARY, LANEWISE, fold
 from polyvm.ir.ops import ENV, RMM
 from polyvm.ir.softfloat import FORMATS
 from polyvm.ir.value import Region, Value
@@ -144,16 +144,6 @@ class _Break:
 _BREAK = _Break()
 
 
-def split(type_: Type, bits: int) -> list[int]:
-    """The lanes of a value."""
-    return [bits >> i * type_.bits & type_.mask for i in range(type_.lanes)]
-
-
-def join(type_: Type, lanes: list[int]) -> int:
-    """A value from its lanes."""
-    return sum((lane & type_.mask) << i * type_.bits for i, lane in enumerate(lanes))
-
-
 def _rmw(kind: str, type_: Type, old: int, new: int) -> int:
     if kind == "xchg":
         return new
@@ -177,7 +167,7 @@ _FP_COMPARE = {"feq": softfloat.eq, "flt": softfloat.lt, "fle": softfloat.le}
 _FP_TO_INT = {"f2si": softfloat.f2si, "f2ui": softfloat.f2ui}
 _INT_TO_FP = {"si2f": softfloat.si2f, "ui2f": softfloat.ui2f}
 _FP = {*_FP_ARITHMETIC, *_FP_COMPARE, *_FP_TO_INT, *_INT_TO_FP, "frint", "f2f"}
-_LANEWISE = {*BINARY, *UNARY, *COMPARE, "zext", "sext", "trunc"}
+_FOLDED = {*LANEWISE, "bitcast", "tbl"}
 
 
 class _Run:
@@ -223,8 +213,8 @@ class _Run:
             self.locals[v.args[0]] = self.value(v.args[1])
             return 0
         args = [self.value(a) for a in v.args]
-        if v.op in _LANEWISE:
-            return self._lanewise(v, args, lambda *lanes: fold(v.op, v.type.element, v.args[0].type.element, [*lanes]))
+        if v.op in _FOLDED:
+            return cast(int, fold(v.op, v.type, [a.type for a in v.args], args))
         if v.op in _FP:
             return self._lanewise(v, args, lambda *lanes: self._fp(v, [*lanes]))
         if v.op not in _OTHER:
@@ -232,14 +222,14 @@ class _Run:
         return _OTHER[v.op](self, v, args)
 
     @staticmethod
-    def _lanewise(v: Value, args: list[int], one: Callable[..., int | None]) -> int:
+    def _lanewise(v: Value, args: list[int], one: Callable[..., int]) -> int:
         """`one` on each lane; an argument that is a scalar beside vectors (the rounding mode) serves all of them."""
         lanes = v.type.lanes
         columns = [
-            split(a.type, bits) if a.type.lanes == lanes else [bits] * lanes
+            a.type.split(bits) if a.type.lanes == lanes else [bits] * lanes
             for a, bits in zip(v.args, args, strict=True)
         ]
-        return join(v.type, [cast(int, one(*row)) for row in zip(*columns, strict=True)])
+        return v.type.join([one(*row) for row in zip(*columns, strict=True)])
 
     # -- floating point ---------------------------------------------------------------------------------------
 
@@ -284,17 +274,22 @@ class _Run:
     # -- vectors ----------------------------------------------------------------------------------------------
 
     def op_lane(self, v: Value, args: list[int]) -> int:
-        index: int = v.attrs["index"]
-        return split(v.args[0].type, args[0])[index]
+        return v.args[0].type.split(args[0])[self._index(v, args[1])]
 
     def op_with_lane(self, v: Value, args: list[int]) -> int:
-        lanes = split(v.type, args[0])
-        lanes[v.attrs["index"]] = args[1]
-        return join(v.type, lanes)
+        lanes = v.type.split(args[0])
+        lanes[self._index(v, args[2])] = args[1]
+        return v.type.join(lanes)
+
+    @staticmethod
+    def _index(v: Value, index: int) -> int:
+        if index >= v.args[0].type.lanes:
+            raise EvaluationError(f"{v.args[0].type} has no lane {index}")
+        return index
 
     def op_shuffle(self, v: Value, args: list[int]) -> int:
-        both = split(v.args[0].type, args[0]) + split(v.args[1].type, args[1])
-        return join(v.type, [both[i] for i in v.attrs["lanes"]])
+        both = v.args[0].type.split(args[0]) + v.args[1].type.split(args[1])
+        return v.type.join(both[i] for i in v.attrs["lanes"])
 
     # -- guest state and memory -------------------------------------------------------------------------------
 
@@ -393,9 +388,7 @@ _Operation = Callable[[_Run, Value, list[int]], int]
 _Control = Callable[[_Run, Value, list[int]], Outcome | _Break | None]
 
 _OTHER: dict[str, _Operation] = {
-    "bitcast": lambda run, v, args: args[0],
-    "select": lambda run, v, args: args[1] if args[0] else args[2],
-    "splat": lambda run, v, args: join(v.type, args * v.type.lanes),
+    "splat": lambda run, v, args: v.type.splat(args[0]),
     "lane": _Run.op_lane,
     "with_lane": _Run.op_with_lane,
     "shuffle": _Run.op_shuffle,

@@ -55,6 +55,10 @@ bswap       i    same  -  -
 bitreverse  i    same  -  -
 clmul       iI   same  -  -                carry-less product, low half
 clmulh      iI   same  -  -                carry-less product, high half
+uadd_sat    iI   same  -  -                saturates, as the next three
+sadd_sat    iI   same  -  -
+usub_sat    iI   same  -  -
+ssub_sat    iI   same  -  -
 # comparisons
 eq          iI   bool  -  -
 ne          iI   bool  -  -
@@ -67,12 +71,13 @@ zext        i    type  -  -
 sext        i    type  -  -
 trunc       i    type  -  -
 bitcast     a    type  -  -                the same bits as another type of the same total width
-select      caA  arg1  -  -
-# vectors
+select      caA  arg1  -  -                an i1 for the whole, or one for each lane
+# vectors: what is above goes lane by lane; lane 0 is the lowest
 splat       a    type  -  -
-lane        a    type  -  index
-with_lane   aa   same  -  index
+lane        ai   type  -  -                undefined for an index beyond the lanes, as the next
+with_lane   aai  same  -  -
 shuffle     aA   type  -  lanes            lane numbers count through both arguments
+tbl         iI   same  -  -                v16i8: the first argument's lanes that the second's name; 0 for 16 and more
 # floating point: IEEE 754-2019; a NaN result is the canonical quiet NaN; flags accrue in the environment
 fadd        fFm  same  e  -                m: 0 RNE, 1 RTZ, 2 RDN, 3 RUP, 4 RMM, 7 the environment's mode
 fsub        fFm  same  e  -
