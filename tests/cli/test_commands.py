@@ -11,12 +11,12 @@ import pytest
 
 from polyvm.api.programs import demo_program
 from polyvm.cli import main
-from polyvm.isa import NAMES
+from tests.guests import GUESTS
 
 HELLO = str(Path(demo_program()).with_name("hello"))
 
 
-@pytest.mark.parametrize("guest", NAMES)
+@pytest.mark.parametrize("guest", [guest.name for guest in GUESTS])
 def test_demo_prints_the_programs_output_and_the_count(guest: str) -> None:
     done = subprocess.run([sys.executable, "-m", "polyvm", "demo", guest], capture_output=True, text=True, timeout=60, check=True)
     assert "fibonacci(27):        196418" in done.stdout
