@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from polyvm.devices import Loop, Wire
 from polyvm.devices.virtio import VirtioDevice, VirtioMmio
 from polyvm.mem.guest import GuestMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 RAM = 0x100000
 RAM_SIZE = 4 << 20

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from polyvm.devices.disk import open_disk
 from polyvm.devices.virtio import Blk, Console, Rng
 from tests.devices.driver import Driver, attached, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NO_EVENT, NO_INDIRECT, VERSION_1 = 1 << 29, 1 << 28, 1 << 32
 
