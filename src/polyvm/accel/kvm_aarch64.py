@@ -38,7 +38,7 @@ FPSR, FPCR = _CORE32 | (_FP + 512) // 4, _CORE32 | (_FP + 516) // 4
 
 _GENERAL = checked(
     A64Regs,
-    [*((f"x{i}", CORE[f"regs.regs[{i}]"]) for i in range(31)), ("pc", CORE["regs.pc"]), ("pstate", CORE["regs.pstate"])],
+    [*((f"x{i}", CORE[f"regs.regs[{i}]"]) for i in range(31)), *((name, CORE[f"regs.{name}"]) for name in ("pc", "pstate"))],
     without=("sp",),  # SP_EL0 or SP_EL1
 )
 # System registers by their encodings (op0, op1, CRn, CRm, op2), DDI 0487, D19.2.
@@ -46,7 +46,8 @@ _ENCODINGS: dict[str, tuple[int, int, int, int, int]] = {
     "sctlr_el1": (3, 0, 1, 0, 0), "actlr_el1": (3, 0, 1, 0, 1), "cpacr_el1": (3, 0, 1, 0, 2), "ttbr0_el1": (3, 0, 2, 0, 0),
     "ttbr1_el1": (3, 0, 2, 0, 1), "tcr_el1": (3, 0, 2, 0, 2), "afsr0_el1": (3, 0, 5, 1, 0), "afsr1_el1": (3, 0, 5, 1, 1),
     "esr_el1": (3, 0, 5, 2, 0), "far_el1": (3, 0, 6, 0, 0), "par_el1": (3, 0, 7, 4, 0), "mair_el1": (3, 0, 10, 2, 0),
-    "amair_el1": (3, 0, 10, 3, 0), "vbar_el1": (3, 0, 12, 0, 0), "contextidr_el1": (3, 0, 13, 0, 1), "tpidr_el1": (3, 0, 13, 0, 4),
+    "amair_el1": (3, 0, 10, 3, 0), "vbar_el1": (3, 0, 12, 0, 0), "contextidr_el1": (3, 0, 13, 0, 1),
+    "tpidr_el1": (3, 0, 13, 0, 4),
     "tpidr_el0": (3, 3, 13, 0, 2), "tpidrro_el0": (3, 3, 13, 0, 3), "cntkctl_el1": (3, 0, 14, 1, 0), "mdscr_el1": (2, 0, 0, 2, 2),
     "midr_el1": (3, 0, 0, 0, 0), "mpidr_el1": (3, 0, 0, 0, 5),
 }  # fmt: skip
@@ -257,8 +258,7 @@ def _stack(pstate: int) -> int:
 
 
 def watch_control(address: int, size: int, kind: str) -> int:
-    """DBGWCR_EL1 of a watchpoint (DDI 0487, D19.3.11): enabled, at EL0 and EL1, byte address select from the doubleword's
-    beginning."""
+    """DBGWCR_EL1 of a watchpoint (DDI 0487, D19.3.11): enabled, at EL0 and EL1, some bytes of a doubleword."""
     if not 1 <= size <= 8 or (address & 7) + size > 8 or kind not in ("w", "rw"):
-        raise UsageError(f"a watchpoint is up to 8 bytes within 8 aligned ones, of kind w or rw; not {size} at {address:#x}, {kind}")
+        raise UsageError(f"a watchpoint is within 8 aligned bytes and of kind w or rw; not {size} at {address:#x}, {kind}")
     return 1 | 3 << 1 | (2 if kind == "w" else 3) << 3 | ((1 << size) - 1 << (address & 7)) << 5
