@@ -135,7 +135,7 @@ def _compile(images: list[Image], mode: str, jobs: int, budget: float | None) ->
             planned.sort(key=lambda item: -item.weight)
             builder = Builder(load(guest).identity, mode, jobs)
             made = builder.build(planned, bar.update, until)
-            done = Outcome(*(a + b for a, b in zip(done, made, strict=True)))
+            done = done.plus(made)
     extra = [f"{count:,} {what}" for count, what in (
         (done.there, "there before"), (done.failed, "not compilable"), (done.left, "left for lack of time"),
     ) if count]  # fmt: skip

@@ -309,8 +309,8 @@ class Core:
         return evaluate_instruction(self)
 
     def execute_masked(self, mask: int) -> int:
-        """Do the one instruction at the pc, with only the bits in `mask` of the addresses that it accesses: for programs that keep
-        something else in the others. exits.NONE, or the exit that it ends in; raises MemoryFault."""
+        """Do the one instruction at the pc, with only the bits in `mask` of the addresses that it accesses: for programs that
+        keep something else in the others. exits.NONE, or the exit that it ends in; raises MemoryFault."""
         from polyvm.engine.evaluate import evaluate_instruction
 
         code = evaluate_instruction(self, mask)
