@@ -15,6 +15,15 @@ MODULES = (
     "a64_immediate",
     "a64_branch",
     "a64_memory",
+    "a64_simd_same",
+    "a64_simd_different",
+    "a64_simd_misc",
+    "a64_simd_permute",
+    "a64_simd_copy",
+    "a64_simd_shift",
+    "a64_simd_indexed",
+    "a64_simd_dot",
+    "a64_simd_memory",
 )
 
 _READ_KIND = {"XD": ("X", "XSP"), "XSPD": ("X", "XSP"), "VD": ("V",)}
