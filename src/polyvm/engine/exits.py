@@ -5,7 +5,7 @@ region's code. Instead such an exit is one of LLVM's patch points (https://llvm.
 for which LLVM tells where values are. When the code is loaded, a call of `trampoline` is put there. It saves the host's registers
 and lets the native function `restore` fill in the CPU record from the exit's note:
 
-    +0   n        registers
+    +0   n        entries for registers
     +4   counted  how often the exit was taken (u32)
     +8   pc       where the guest goes on
     +16  back     instructions that the budget gets back (i32)
@@ -13,7 +13,8 @@ and lets the native function `restore` fill in the CPU record from the exit's no
     +24           entries of 8 bytes: the CPU record's address, the budget, then the registers; each
 
           +0  kind     SAVED: `where` bytes from the saved rax; MEMORY: at the address in saved register `base` plus `where`;
-                       SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow
+                       SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow. A register of
+                       16 bytes has two entries
           +1  base     a DWARF register number
           +2  home     offset in the CPU record, in units of 8 bytes (u16)
           +4  where    (i32)
@@ -66,27 +67,30 @@ def pack(data: bytes, exits: list[Exit]) -> bytes:
         if count != len(homes):
             raise EngineError("LLVM's stack map does not fit the region's exits")
         entries: list[bytes] = []
-        for (kind, _, _, register, _, where), home in zip(
+        for (kind, _, size, register, _, where), home in zip(
             struct.iter_unpack("<BBHHHi", data[at + 16 : at + 16 + 12 * count]), homes, strict=True
         ):
             entries.append(_entry(kind, register, where, home // 8, large))
-        notes.append(struct.pack("<IIQiI", len(exit_.homes), 0, exit_.pc, exit_.back, place) + b"".join(entries))
+            if size == 16:
+                entries.append(_entry(kind, register, where, home // 8 + 1, large, upper=8))
+        notes.append(struct.pack("<IIQiI", len(entries) - 2, 0, exit_.pc, exit_.back, place) + b"".join(entries))
         at += -(-(16 + 12 * count) // 8) * 8
         at += -(-(4 + 4 * struct.unpack_from("<H", data, at + 2)[0]) // 8) * 8
     return b"".join(notes)
 
 
-def _entry(kind: int, register: int, where: int, home: int, large: tuple[int, ...]) -> bytes:
+def _entry(kind: int, register: int, where: int, home: int, large: tuple[int, ...], *, upper: int = 0) -> bytes:
+    """`upper`: 8 for the upper half of a vector."""
     if kind == _REGISTER:
         place = 8 * register if register < _FIRST_VECTOR else 16 * (register - _FIRST_VECTOR) - _SAVED_VECTORS
-        return struct.pack("<BBHi", SAVED, 0, home, place)
+        return struct.pack("<BBHi", SAVED, 0, home, place + upper)
     if kind == _CONSTANT_INDEX:
         return struct.pack("<BBHiQ", LARGE, 0, home, 0, large[where])
     if kind == _CONSTANT:
         return struct.pack("<BBHi", SMALL, 0, home, where)
     if kind not in (_DIRECT, _INDIRECT) or register >= _FIRST_VECTOR:
         raise EngineError(f"LLVM's stack map has a location of kind {kind}")
-    return struct.pack("<BBHi", MEMORY if kind == _INDIRECT else SUM, register, home, where)
+    return struct.pack("<BBHi", MEMORY if kind == _INDIRECT else SUM, register, home, where + upper)
 
 
 def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:

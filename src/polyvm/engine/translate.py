@@ -21,7 +21,7 @@ from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import COUNTERS, FALL, FULL, TAKEN
 from polyvm.errors import EngineError
 from polyvm.ir.ops import ENV
-from polyvm.ir.types import F64, I64
+from polyvm.ir.types import F32, F64, I64, I128
 from polyvm.mem import GUARD, PAGE_BITS, SIZE_BITS
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _MOVES = {
     32: {"zext": "movl $1, ${0:k}", "sext": "movslq $1, $0", "store": "movl"},
     64: {"store": "movq"},
 }
+_PAIR = I64.vector(2)  # what registers of 128 bits are held as
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
@@ -64,6 +65,9 @@ class RegionEmitter(HandlerEmitter):
         self.bound = spec.instructions
         self.modes: set[int] = set()
         self._places: dict[tuple[str, int], str] = {}
+        # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
+        # double, and a register of its own for the upper one, in a file whose name ends in +.
+        self._halves: set[tuple[str, int]] = set()
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
@@ -86,7 +90,9 @@ class RegionEmitter(HandlerEmitter):
         # loaded values as other types, which spares conversions.
         self._inside: set[str] = set()
         self._sums: dict[str, tuple[str, int]] = {}
-        self._doubles: dict[int, str] = {}
+        self._doubles: dict[int, str] = {}  # also of narrower values that are zero-extended there
+        self._pairs: dict[int, str] = {}
+        self._lows: dict[int, str] = {}  # doubles with something else above
         self._extended: dict[int, tuple[str, str]] = {}
         self._depth = 0
 
@@ -167,10 +173,22 @@ class RegionEmitter(HandlerEmitter):
         """A place for each register that the region holds."""
         if not self._held:
             return
-        steps = (step for block in self.blocks.values() for step in block.steps if step.body is not None)
-        keys = {self._register_key(value) for step in steps for value in step.flat if value.op in ("get", "set")}
+        steps = [step for block in self.blocks.values() for step in block.steps if step.body is not None]
+        values = [(step, value) for step in steps for value in step.flat if value.op in ("get", "set")]
+        keys = {self._register_key(value) for _, value in values}
+        vectors = {key for key in keys if key[0] in self.isa.vector_files}
+        self._halves = vectors - {self._register_key(v) for step, v in values if not self._is_narrow(step, v)}
+        keys |= {(f"{file}+", index) for file, index in self._halves}
         for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
+
+    @staticmethod
+    def _is_narrow(step: Step, v: Value) -> bool:
+        """True if a get or set concerns the low 64 bits only; what is above is set to zero."""
+        if v.op == "set":
+            value = v.args[-1]
+            return (value.op == "zext" and value.args[0].type.bits <= 64) or (value.op == "const" and value.bits < 1 << 64)
+        return all(user.op == "trunc" and user.type.bits <= 64 for user in step.flat if any(a is v for a in user.args))
 
     def _follow_changes(self) -> None:
         """Find out which registers may differ from what the CPU record has, at the start of each block."""
@@ -178,6 +196,8 @@ class RegionEmitter(HandlerEmitter):
             pc: {self._register_key(v) for step in block.steps if step.body is not None for v in step.flat if v.op == "set"}
             for pc, block in self.blocks.items()
         }
+        for keys in sets.values():
+            keys |= {(f"{file}+", index) for file, index in keys & self._halves}
         self._changed = {pc: set() for pc in self.blocks}
         waiting = list(self.blocks)
         while waiting:
@@ -195,8 +215,12 @@ class RegionEmitter(HandlerEmitter):
         return key
 
     def _held_type(self, key: tuple[str, int]) -> Type:
-        """Floating-point registers are held as doubles, so that they stay in the host's."""
-        return F64 if key[0] in self.isa.floating_files else self.record.layout[key[0]].type
+        """Floating-point registers are held as doubles and vectors, so that they stay in the host's."""
+        if key[0] in self.isa.floating_files or key in self._halves:
+            return F64
+        if key[0] in self.isa.vector_files:
+            return _PAIR
+        return I64 if key[0].endswith("+") else self.record.layout[key[0]].type
 
     def _entry(self) -> None:
         """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
@@ -240,8 +264,13 @@ class RegionEmitter(HandlerEmitter):
         self.allocas.append("  br label %entry")
 
     def _home(self, key: tuple[str, int]) -> str:
-        place = self.record.layout[key[0]]
-        return self.pointer(CPU, place.offset + place.stride * key[1])
+        return self.pointer(CPU, self._offset(key))
+
+    def _offset(self, key: tuple[str, int]) -> int:
+        """Where the CPU record has a register."""
+        file = key[0].removesuffix("+")
+        place = self.record.layout[file]
+        return place.offset + place.stride * key[1] + (8 if file != key[0] else 0)
 
     def _refill(self, out: str) -> None:
         """Go on only with a budget for the longest way to the next checkpoint."""
@@ -307,8 +336,7 @@ class RegionEmitter(HandlerEmitter):
         values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held]
         self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, "
                   f"ptr null, i32 0, {', '.join(values)})")  # fmt: skip
-        places = [self.record.layout[file] for (file, _), _ in held]
-        self.exits.append(Exit(pc, back, [p.offset + p.stride * index for p, ((_, index), _) in zip(places, held, strict=True)]))
+        self.exits.append(Exit(pc, back, [self._offset(key) for key, _ in held]))
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Functions of the interpreter are in another object: through the CPU record."""
@@ -387,8 +415,9 @@ class RegionEmitter(HandlerEmitter):
     def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):
             self.cover(block.spec.pc)  # in a loop's copy its entrance has done it for the header
-        for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._extended):
+        for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._pairs, self._lows):
             known.clear()
+        self._extended.clear()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
         for span in spans_of(block, self._covered) if not self.spec.guarded else ():
@@ -470,10 +499,66 @@ class RegionEmitter(HandlerEmitter):
     def op_get(self, v: Value) -> None:
         key = self._register_key(v)
         name, held = self._value_of(key), self._held_type(key)
-        if self._held and held is not v.type:
+        if not self._held or held is v.type:
+            self.set(v, name)
+        elif key in self._halves:
             self._doubles[id(v)] = name
-            name = self.temp(f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
-        self.set(v, name)
+            self.set(v, "poison")  # of which only the lower half is asked for
+        else:
+            (self._pairs if held is _PAIR else self._doubles)[id(v)] = name
+            self.define(v, f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
+
+    def _low_part(self, v: Value) -> bool:
+        """Take the low bits of a vector register without a way through the host's general registers; False: not that."""
+        source = v.args[0]
+        pair = self._pairs.get(id(source))
+        if source.type is not I128 or v.type.bits > 64 or (pair is None and id(source) not in self._doubles):
+            return False
+        if pair is not None:
+            pair = self.temp(f"bitcast <2 x i64> {pair} to <2 x double>")
+            double = self.temp(f"extractelement <2 x double> {pair}, i64 0")
+        else:
+            double = self._doubles[id(source)]
+        if v.type is I64:
+            self._doubles[id(v)] = double
+            self.define(v, f"bitcast double {double} to i64")
+        else:
+            lanes = 64 // v.type.bits
+            parts = self.temp(f"bitcast double {double} to <{lanes} x {v.type}>")
+            self.define(v, f"extractelement <{lanes} x {v.type}> {parts}, i64 0")
+            self._lows[id(v)] = double
+        return True
+
+    def _as_held(self, value: Value, held: Type) -> str:
+        """`value` as the type that its register is held as."""
+        known = (self._pairs if held is _PAIR else self._doubles).get(id(value))
+        if known is not None:
+            return known
+        if value.op == "bitcast":
+            value = value.args[0]
+        if value.type is held:
+            return self.ref(value)
+        if value.op == "const" and value.type is I128 and held is F64:
+            return self.constant(F64, value.bits)
+        if value.op == "zext" and value.type is I128:
+            return self._zero_extended(value.args[0], held)
+        return self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
+
+    def _zero_extended(self, x: Value, held: Type) -> str:
+        """An integer as the low bits of a vector register, with zeros above."""
+        low = self._doubles.get(id(x))
+        if low is None and x.op == "bitcast" and x.args[0].type is F32:
+            lanes = held.total_bits // 32
+            low = self.temp(f"insertelement <{lanes} x float> zeroinitializer, {self.typed(x.args[0])}, i64 0")
+            return self.temp(f"bitcast <{lanes} x float> {low} to {self.llvm_type(held)}")
+        if low is None:
+            inner = x.args[0] if x.op == "bitcast" and x.type is I64 else x
+            wide = self.typed(inner) if inner.type.total_bits == 64 else f"i64 {self.i64(x)}"
+            low = self.ref(inner) if inner.type is F64 else self.temp(f"bitcast {wide} to double")
+        if held is F64:
+            return low
+        pair = self.temp(f"insertelement <2 x double> zeroinitializer, double {low}, i64 0")
+        return self.temp(f"bitcast <2 x double> {pair} to <2 x i64>")
 
     def _value_of(self, key: tuple[str, int]) -> str:
         """A guest register as it is here: held registers as `_held_type` says."""
@@ -490,15 +575,23 @@ class RegionEmitter(HandlerEmitter):
 
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
-        held, value = self._held_type(key), v.args[-1]
-        name = self.ref(value)
+        value = v.args[-1]
         if not self._held:
             self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-        else:
-            self._dirty.add(key)
-            if held is not value.type:
-                name = self._doubles.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
-            self.line(f"store {self.llvm_type(held)} {name}, ptr {self._places[key]}")
+            self._knows(key, self.ref(value))
+            return
+        held = self._held_type(key)
+        name = self.ref(value) if held is value.type else self._as_held(value, held)
+        self._hold(key, name)
+        if key in self._halves:
+            self._hold((f"{key[0]}+", key[1]), "0")
+
+    def _hold(self, key: tuple[str, int], name: str) -> None:
+        self._dirty.add(key)
+        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
+        self._knows(key, name)
+
+    def _knows(self, key: tuple[str, int], name: str) -> None:
         if self._nested:
             self._known.pop(key, None)
         else:
@@ -586,6 +679,8 @@ class RegionEmitter(HandlerEmitter):
         if known is not None and known[0] == v.op:
             self.set(v, known[1])
             return
+        if v.op == "trunc" and self._low_part(v):
+            return
         super().operation(v)
         if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
             base, offset = self._origin(self.ref(v.args[0]))
@@ -622,7 +717,7 @@ class RegionEmitter(HandlerEmitter):
         if v.attrs["order"] != "none":
             super().op_load(v)
             return
-        if self.spec.guarded and id(v) not in self._covered and v.type.lanes == 1 and v.type.bits in _MOVES:
+        if self.spec.guarded and id(v) not in self._covered and v.type.total_bits >= 8:
             self._refusable_load(v)
             return
         pointer = self._guest_pointer(v, v.type, "r")
@@ -633,7 +728,7 @@ class RegionEmitter(HandlerEmitter):
             super().op_store(v)
             return
         type_ = v.args[1].type
-        if self.spec.guarded and id(v) not in self._covered and type_.lanes == 1 and type_.bits in _MOVES:
+        if self.spec.guarded and id(v) not in self._covered and type_.total_bits >= 8:
             self._refusable_store(v)
             return
         pointer = self._guest_pointer(v, type_, "w")
@@ -657,7 +752,7 @@ class RegionEmitter(HandlerEmitter):
     def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
         """An access; where the host refuses it, the interpreter does the instruction. The result's name."""
         good = self.label()
-        kind = "x" if memory == "double" else "r"
+        kind = "x" if (result or value).startswith(("double", "<2 x i64>")) else "r"
         constraints = f"={kind},*m" if result else f"=*m,{kind}" if value else "=*m"
         away = f"${{{constraints.count(',') + 1}:l}}-."
         text = f"1: {move}\\0A.pushsection {FAULTS},\\22a\\22\\0A.long 1b-.\\0A.long {away}\\0A.popsection"
@@ -675,26 +770,46 @@ class RegionEmitter(HandlerEmitter):
         return name
 
     def _refusable_load(self, v: Value) -> None:
-        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.bits
+        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.total_bits
         memory = f"i{bits}"
         users = [user for user in self._step.flat if any(a is v for a in user.args)]
+        if bits == 128:
+            self._pairs[id(v)] = pair = self._refusable("vmovdqu $1, $0", pointer, memory, "<2 x i64>")
+            self.define(v, f"bitcast <2 x i64> {pair} to {self.llvm_type(v.type)}")
+            return
+        if (bits == 64 and v.type.lanes > 1) or (bits >= 32 and users and all(self._goes_to_vector(u) for u in users)):
+            move = "vmovsd" if bits == 64 else "vmovss"
+            self._doubles[id(v)] = double = self._refusable(f"{move} $1, $0", pointer, memory, "double")
+            whole = self.temp(f"bitcast double {double} to i64") if v.type.lanes == 1 else ""
+            self.define(v, f"trunc i64 {whole} to i32" if bits == 32 else f"bitcast double {double} to {self.llvm_type(v.type)}")
+            return
         if bits == 64:
-            if self._held and users and all(u.op == "set" and self._held_type(self._register_key(u)) is F64 for u in users):
-                self._doubles[id(v)] = double = self._refusable("vmovsd $1, $0", pointer, "double", "double")
-                self.define(v, f"bitcast double {double} to i64")
-            else:
-                self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
+            self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
             return
         kind = "sext" if any(user.op == "sext" and user.type is I64 for user in users) else "zext"
         wide = self._refusable(_MOVES[bits][kind], pointer, memory, "i64")
         self._extended[id(v)] = kind, wide
-        self.define(v, f"trunc i64 {wide} to {memory}")
+        narrow = self.temp(f"trunc i64 {wide} to {memory}")
+        self.set(v, narrow if v.type.lanes == 1 else self.temp(f"bitcast {memory} {narrow} to {self.llvm_type(v.type)}"))
+
+    def _goes_to_vector(self, user: Value) -> bool:
+        """True where what was loaded is best in one of the host's vector registers."""
+        if user.op == "set":
+            return self._held and self._held_type(self._register_key(user)) is F64
+        return (user.op == "zext" and user.type is I128) or (user.op == "bitcast" and user.type.is_float)
 
     def _refusable_store(self, v: Value) -> None:
         pointer, value = self._near_pointer(self.ref(v.args[0])), v.args[1]
-        memory, double = f"i{value.type.bits}", self._doubles.get(id(value))
-        if double is not None and value.type is I64:
-            self._refusable("vmovsd $1, $0", pointer, "double", value=f"double {double}")
+        bits = value.type.total_bits
+        memory, double = f"i{bits}", self._doubles.get(id(value)) or self._lows.get(id(value))
+        if bits == 128:
+            pair = self._pairs.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to <2 x i64>")
+            self._refusable("vmovdqu $1, $0", pointer, memory, value=f"<2 x i64> {pair}")
+        elif double is not None and bits >= 32:
+            self._refusable(f"{'vmovsd' if bits == 64 else 'vmovss'} $1, $0", pointer, memory, value=f"double {double}")
+        elif value.type.lanes > 1 or value.type.is_float:
+            whole = self.temp(f"bitcast {self.typed(value)} to i{bits}")
+            self._refusable(f"{_MOVES[bits]['store']} $1, $0", pointer, memory, value=f"i{bits} {whole}")
         elif value.op == "const" and -(1 << 31) <= (number := value.type.signed(value.bits)) < 1 << 31:
             self._refusable(f"{_MOVES[value.type.bits]['store']} $${number}, $0", pointer, memory)
         else:

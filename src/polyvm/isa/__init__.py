@@ -34,6 +34,7 @@ class Isa:
     register_names: Mapping[str, Sequence[str]]
     extensions: tuple[str, ...]
     floating_files: tuple[str, ...] = ()  # register files that hold floating-point numbers, raw
+    vector_files: tuple[str, ...] = ()  # … that hold vectors of 128 bits, raw; narrow values there are zero-extended
     unit = 4  # bytes: the lengths of instructions are one or two of these, their addresses multiples of it
 
     def __init__(self) -> None:
