@@ -135,7 +135,7 @@ def _texts(name: str, size: int) -> tuple[str, str, str]:
 
 
 def _labels(name: str) -> tuple[str, str, str]:
-    label = name.replace(" {vt:list", "_").replace("}", "").replace("{place:index", "place")
+    label = name.replace(" {vt:list", "_").replace("[{place:index}]", "_one").replace("}", "")
     return label, f"{label}_post", f"{label}_post_register"
 
 
