@@ -308,6 +308,16 @@ class Core:
 
         return evaluate_instruction(self)
 
+    def execute_masked(self, mask: int) -> int:
+        """Do the one instruction at the pc, with only the bits in `mask` of the addresses that it accesses: for programs that
+        keep something else in the others. exits.NONE, or the exit that it ends in; raises MemoryFault."""
+        from polyvm.engine.evaluate import evaluate_instruction
+
+        code = evaluate_instruction(self, mask)
+        if code == exits.NONE:
+            self.instructions += 1
+        return code
+
     def request_stop(self) -> None:
         """Make `run`, now or at its next call, return `exits.STOPPED` soon; callable from any thread."""
         self._stop.value = 1
