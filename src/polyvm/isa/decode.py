@@ -172,7 +172,8 @@ def compile_extract(encoding: Encoding) -> Extract:
 def emit_tree(
     b: Builder, node: Switch | Test | Encoding | None, word: Value, leaf: Leaf, illegal: Callable[[], None]
 ) -> None:
-    """The tree as native code: `leaf` builds what happens for an encoding, `illegal` what happens for a word that is none. The bits of `word` (i32) above a short instruction do not matter."""
+    """The tree as native code: `leaf` builds what happens for an encoding, `illegal` what happens for a word that is none.
+    The bits of `word` (i32) above a short instruction do not matter."""
     if node is None:
         illegal()
     elif isinstance(node, Encoding):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import Type
-from polyvm.isa.aarch64.operands import VD, XSP, Small, V, X, expand, insn
+from polyvm.isa.aarch64.operands import XSP, Small, V, X, expand, insn
 from polyvm.isa.aarch64.simd import BHSD, SCALARS, Arrangement, even, extend, join, odd, read, write
 
 if TYPE_CHECKING:
@@ -187,13 +187,10 @@ def _forms_one(name: str, where: Where, access: AccessOne, size: int) -> None:
 
 def _again(name: str, where: Where, made: tuple[Insn, Insn, Insn], size: int) -> None:
     """The same instructions by another name."""
-    operands = {"vt": "vt", "rn": "rn"}
-    forms = zip(made, where.patterns(), _texts(name, size), _labels(name), strict=True)
-    for i, (base, pattern, text, label) in enumerate(forms):
-        if i < 2:
-            expand(pattern, base, ext="AdvSIMD", name=label, asm=text, **operands)
-        else:
-            expand(pattern, base, ext="AdvSIMD", name=label, asm=text, where={"rm": "!= 31"}, **operands, rm="rm")
+    patterns, texts, labels = where.patterns(), _texts(name, size), _labels(name)
+    for base, pattern, text, label in zip(made[:2], patterns, texts, labels, strict=False):
+        expand(pattern, base, ext="AdvSIMD", name=label, asm=text, vt="vt", rn="rn")
+    expand(patterns[2], made[2], ext="AdvSIMD", name=labels[2], asm=texts[2], where={"rm": "!= 31"}, vt="vt", rn="rn", rm="rm")
 
 
 # Several structures: opcode, registers, elements in a structure.

@@ -180,7 +180,7 @@ def _scalar_format(letter: str) -> Show:
 
 
 # names of SIMD and floating-point registers of one width
-FORMATS |= {letter: _scalar_format(letter) for letter in "bhsdq"}
+FORMATS.update({letter: _scalar_format(letter) for letter in "bhsdq"})
 
 
 def _list_format(count: int, step: str) -> Show:
@@ -194,11 +194,11 @@ def _list_format(count: int, step: str) -> Show:
 
 
 # lists of registers
-FORMATS |= {
+FORMATS.update({
     f"list{count}_{step}": _list_format(count, step)
     for count in range(1, 5)
-    for step in "8b 16b 4h 8h 2s 4s 1d 2d b h s d".split()
-}
+    for step in ("8b", "16b", "4h", "8h", "2s", "4s", "1d", "2d", "b", "h", "s", "d")
+})
 
 def _repeated(value: int, bits: int) -> str:
     low = KINDS["Mask"].convert(value, 12) & 0xFFFF_FFFF
