@@ -64,11 +64,32 @@ class StreamMaker:
             and not e.name.startswith(_SKIPPED_PREFIXES)
         ]  # fmt: skip
 
-    def word(self) -> tuple[int, Encoding]:
+        by_name: dict[str, list[Encoding]] = {}
+        for e in self.encodings:
+            by_name.setdefault(e.insn.name, []).append(e)
+        # What shares a handler comes up more often than chance would have it.
+        found = [[word.partition(":")[0] for word in words] for words in self.isa.fusion]
+        self.sequences = [[by_name[name] for name in names] for names in found if by_name.keys() >= set(names)]
+
+    def sequence(self) -> list[tuple[int, Encoding]]:
+        """Instructions that share a handler; some read what the one before has written."""
+        words = [self.word(choices) for choices in self.rng.choice(self.sequences)]
+        for i in range(1, len(words)):
+            word, encoding = words[i]
+            places = [place for name, place in (("rn", 5), ("rm", 16), ("rt", 0)) if name in encoding.pattern.fields]
+            if self.rng.random() < 0.5 and places and not _operations(encoding.insn) & _ACCESSES:
+                place = self.rng.choice(places)
+                word = word & ~(31 << place) | (words[i - 1][0] & 31) << place
+                decoded = self.isa.decode(word)
+                if decoded is not None and decoded.encoding is encoding:
+                    words[i] = word, encoding
+        return words
+
+    def word(self, choices: list[Encoding] | None = None) -> tuple[int, Encoding]:
         """A random instruction that stays in its data and goes on with one of the next two."""
         rng = self.rng
         while True:
-            encoding = rng.choice(self.encodings)
+            encoding = rng.choice(choices or self.encodings)
             word = encoding.value | rng.getrandbits(32) & ~encoding.mask
             operations = _operations(encoding.insn)
             if operations & _ACCESSES:
@@ -115,8 +136,11 @@ class StreamMaker:
         """`length` instructions."""
         code = bytearray()
         monitored = -1
+        waiting: list[tuple[int, Encoding]] = []
         for _ in range(length):
-            word, _ = self.word()
+            if not waiting and self.sequences and self.rng.random() < 0.2:
+                waiting = self.sequence()
+            word, _ = waiting.pop(0) if waiting else self.word()
             # A store-exclusive of another width than the load may or may not succeed.
             while _exclusive(word) and not word >> 22 & 1 and _width(word) != monitored:
                 word, _ = self.word()
