@@ -41,7 +41,8 @@ if _OTHER:
 
 
 @cache
-def _operations(insn: Insn) -> frozenset[str]:
+def operations(insn: Insn) -> frozenset[str]:
+    """What its body is made of."""
     return frozenset(stage(get("aarch64"), insn, {}, fast=True).ops)
 
 
@@ -77,7 +78,7 @@ class StreamMaker:
         for i in range(1, len(words)):
             word, encoding = words[i]
             places = [place for name, place in (("rn", 5), ("rm", 16), ("rt", 0)) if name in encoding.pattern.fields]
-            if self.rng.random() < 0.5 and places and not _operations(encoding.insn) & _ACCESSES:
+            if self.rng.random() < 0.5 and places and not operations(encoding.insn) & _ACCESSES:
                 place = self.rng.choice(places)
                 word = word & ~(31 << place) | (words[i - 1][0] & 31) << place
                 decoded = self.isa.decode(word)
@@ -91,10 +92,10 @@ class StreamMaker:
         while True:
             encoding = rng.choice(choices or self.encodings)
             word = encoding.value | rng.getrandbits(32) & ~encoding.mask
-            operations = _operations(encoding.insn)
-            if operations & _ACCESSES:
+            done = operations(encoding.insn)
+            if done & _ACCESSES:
                 word = self._placed(word, encoding)
-            elif operations & {"branch"}:
+            elif done & {"branch"}:
                 field = encoding.pattern.fields["imm"]
                 for low, bits, at in field.pieces:
                     word = word & ~(((1 << bits) - 1) << low) | (8 >> at & (1 << bits) - 1) << low
@@ -104,7 +105,7 @@ class StreamMaker:
             written = [decoded.operands[o.name] for o in decoded.insn.operands if o.kind.name in ("XD", "XSPD")]
             if KEPT & set(written):
                 continue
-            if operations & _ACCESSES and self._unpredictable(encoding, decoded.operands):
+            if done & _ACCESSES and self._unpredictable(encoding, decoded.operands):
                 continue
             return word, encoding
 
@@ -161,7 +162,7 @@ def _width(word: int) -> int:
 
 def _branches(code: bytes) -> bool:
     decoded = get("aarch64").decode(int.from_bytes(code, "little"))
-    return decoded is not None and "branch" in _operations(decoded.insn)
+    return decoded is not None and "branch" in operations(decoded.insn)
 
 
 def _registers(first: int, last: int, instruction: str, letter: str, size: int, start: int) -> list[str]:
