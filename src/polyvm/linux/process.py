@@ -292,7 +292,8 @@ class Process:
                 other = self._open(os.fsencode(wanted))
             except FileNotFoundError:
                 os.close(fd)
-                raise MissingInterpreter(f"{name} needs the interpreter {wanted}, which is not there") from None
+                missing = f"{name} needs the interpreter {wanted}, which is not there"
+                raise MissingInterpreter(missing, program.elf.architecture) from None
             try:
                 interpreter = Program(other, wanted, (program.elf.architecture,))
             except BaseException:

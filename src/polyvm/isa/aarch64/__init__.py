@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polyvm.isa import Isa
+from polyvm.isa.aarch64.features import FEATURES
 from polyvm.isa.aarch64.state import LAYOUT, V_NAMES, X_NAMES
 
 TYPE_CHECKING = False
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
 # One module for each encoding class, or part of one (Arm ARM, C4.1).
 MODULES = (
     "a64_immediate",
+    "a64_register",
     "a64_branch",
     "a64_memory",
+    "a64_atomic",
+    "a64_system",
 )
 
 _READ_KIND = {"XD": ("X", "XSP"), "XSPD": ("X", "XSP"), "VD": ("V",)}
@@ -28,7 +32,7 @@ class Aarch64(Isa):
     register_names = {"x": X_NAMES, "v": V_NAMES}
     unit = 4
     vector_files = ("v",)
-    extensions = ("A64",)
+    extensions = ("A64", *FEATURES)
 
     def builder(self) -> A64:
         """A builder for instruction bodies."""

@@ -24,6 +24,7 @@ from polyvm.isa.aarch64.operands import (
 if TYPE_CHECKING:
     from polyvm.ir import Value
     from polyvm.isa.aarch64.builder import A64
+    from polyvm.isa.insn import Alias
 
 # sf, letter of the register names, type
 SIZES: tuple[tuple[str, str, Type], ...] = (("0", "w", I32), ("1", "x", I64))
@@ -115,10 +116,11 @@ def _logical(opc: str, name: str, sf: str, r: str, type_: Type) -> None:
     kinds = {} if sets else {"rd": "XSPD"}
     form = f"{{ms:mask{type_.bits}}}"
     asm = f"{name} {{rd:{r}}}, {{rn:{r}}}, {form}"
-    aliases = {
-        "ands": [(f"tst {{rn:{r}}}, {form}", lambda w: rd(w) == 31)],
-        "orr": [(f"mov {{rd:{r}}}, {form}", lambda w: rn(w) == 31 and not _movable(w))],
-    }.get(name, [])
+    aliases: list[Alias] = []
+    if sets:
+        aliases.append((f"tst {{rn:{r}}}, {form}", lambda w: rd(w) == 31))
+    elif name == "orr":
+        aliases.append((f"mov {{rd:{r}}}, {form}", lambda w: rn(w) == 31 and (rd(w) == 31 or not _movable(w))))
 
     def result(b: A64, rd: Value, rn: Value, mask: Value) -> None:
         x = b.r(rn, type_)

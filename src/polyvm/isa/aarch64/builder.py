@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import I32, I64, Builder, Value
-from polyvm.isa.aarch64.flags import Difference, Flags, Raw, Sum, stored
+from polyvm.isa.aarch64.flags import AL, Difference, Flags, Raw, Sum, stored
 from polyvm.isa.aarch64.state import CC_ADD, CC_ADD32, CC_RAW, CC_SUB, CC_SUB32, LAYOUT, X_SINK, X_ZERO
 from polyvm.vcpu import exits
 
@@ -53,9 +53,21 @@ class A64(Builder):
             self.source = stored(self)
         return self.source
 
-    def condition(self, number: int) -> Value:
-        """i1: condition `number` (C1.2.4) holds."""
-        return self.true() if number >= 14 else self.flags().holds(number)
+    def condition(self, number: int | Value) -> Value:
+        """i1: condition `number` (C1.2.4; a value: i8) holds."""
+        if isinstance(number, Value):
+            if not number.is_const:
+                return self._any_condition(number)
+            number = number.bits
+        return self.true() if number >= AL else self.flags().holds(number)
+
+    def _any_condition(self, number: Value) -> Value:
+        flags = self.flags()
+        even = number & 14
+        held = self.true()
+        for condition in range(0, AL, 2):
+            held = self.select(even.eq(condition), flags.holds(condition), held)
+        return held ^ ((number & 1).ne(0) & number.ult(AL))
 
     def _set_flags(self, source: Flags, x: Value, y: Value, meaning: int) -> None:
         self.source = source

@@ -25,6 +25,7 @@ VD: TypeAlias = Value  # the same, written
 SImm: TypeAlias = Value  # immediate (i64), sign-extended from the top bit of its field
 UImm: TypeAlias = Value  # immediate (i64), zero-extended
 Small: TypeAlias = Value  # unsigned immediate of at most 8 bits (i8); it leaves room for six more operands of a byte
+Cond: TypeAlias = Value  # condition (i8)
 Left32: TypeAlias = Value  # of the bitfield instructions' immr:imms: how far to shift left first (i8)
 Left64: TypeAlias = Value
 Right32: TypeAlias = Value  # and how far to shift right then
@@ -93,6 +94,12 @@ def _prefetch(value: int, pc: int) -> str:
     return f"{('pld', 'pli', 'pst')[kind]}l{level + 1}{('keep', 'strm')[policy]}"
 
 
+HINTS = dict(enumerate("nop yield wfe wfi sev sevl".split())) | {7: "xpaclri", 8: "pacia1716"} | {
+    22: "clearbhb", 10: "pacib1716", 12: "autia1716", 14: "autib1716", 16: "esb", 17: "psb csync", 18: "tsb csync", 20: "csdb",
+    24: "paciaz", 25: "paciasp", 26: "pacibz", 27: "pacibsp", 28: "autiaz", 29: "autiasp", 30: "autibz", 31: "autibsp",
+    32: "bti", 34: "bti c", 36: "bti j", 38: "bti jc",
+}  # fmt: skip
+BARRIERS = ("", "oshld", "oshst", "osh", "", "nshld", "nshst", "nsh", "", "ishld", "ishst", "ish", "", "ld", "st", "sy")
 W_READ = [*(f"w{i}" for i in range(31)), "wsp", "wzr", "wzr"]
 X_READ = [*(f"x{i}" for i in range(31)), "sp", "xzr", "xzr"]
 
@@ -108,6 +115,7 @@ KINDS = {
         Kind("SImm", I64, "imm", _decimal, signed=True),
         Kind("UImm", I64, "imm", _hex),
         Kind("Small", I8, "reg", _decimal),
+        Kind("Cond", I8, "reg", lambda value, pc: CONDITIONS[value]),
         Kind("Mask", I64, "imm", _hex, signed=True, transform=_mask),
         Kind("Turn", I8, "reg", _decimal, transform=lambda b, field: (field >> 6 & 63).trunc(I8)),
         _left(32), _left(64), _right(32), _right(64),
@@ -138,6 +146,12 @@ FORMATS: dict[str, Show] = {
     "offset9": lambda value, pc: _offset((value ^ 0x100) - 0x100, pc),
     "pc21": lambda value, pc: _target((value ^ 1 << 20) - (1 << 20), pc),
     "prfop": _prefetch,
+    "hint": lambda value, pc: HINTS.get(value, f"hint #{value:#x}"),
+    "barrier": lambda value, pc: BARRIERS[value] or f"#{value:#04x}",
+    # the orders of atomic instructions, from their A and R bits, or L and o0
+    "order": lambda value, pc: ("", "l", "a", "al")[value],
+    "acquire": lambda value, pc: "a" if value else "",
+    "release": lambda value, pc: "l" if value else "",
 }
 
 
@@ -188,7 +202,7 @@ def _wide_formats(bits: int) -> dict[str, Show]:
 
 
 for _bits in (32, 64):
-    FORMATS |= _bitfield_formats(_bits) | _wide_formats(_bits)
+    FORMATS.update(_bitfield_formats(_bits) | _wide_formats(_bits))
 
 SET = InstructionSet("aarch64", KINDS, FORMATS)
 insn = SET.insn
