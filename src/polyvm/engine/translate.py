@@ -458,6 +458,8 @@ class RegionEmitter(FloatEmitter):
 
     def cover(self, pc: int) -> None:
         """Set the block's bit in the coverage map. It is set nearly always: no store then."""
+        if pc in self.spec.noted:
+            return
         bit = coverage_hash(pc) & self.spec.coverage - 1
         place = self.pointer(CPU, self.record["coverage"])
         map_ = self.temp(f"load i64, ptr {place}, align 8, !alias.scope !5, !noalias !6")
