@@ -238,13 +238,15 @@ class _Run:
     def _fp(self, v: Value, args: list[int]) -> int:
         rules = softfloat.rules_of(self.machine.fp_rm) if v.attrs.get("rules") else softfloat.CANONICAL
         flags = 0
-        if v.args[0].type.is_float and not (v.op == "f2f" and v.args[0].type.bits == 16):
+        if v.op == "f2f":
+            rules = rules._replace(alternative=False) if v.attrs.get("inner") else rules._replace(flush_half=False)
+        if v.args[0].type.is_float:
             count = len(args) if v.op in _FP_COMPARE else len(args) - 1
             for i in range(count):
                 args[i], raised = softfloat.flushed(FORMATS[v.args[0].type.bits], args[i], rules)
                 flags |= raised
         result, raised = self._fp_result(v, v.args[0].type.bits, v.type.bits, args, rules)
-        if flags | raised:
+        if flags | raised and not v.attrs.get("silent"):
             self.machine.fp_flags |= flags | raised
         return result
 

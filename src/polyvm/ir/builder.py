@@ -312,13 +312,15 @@ class Builder:
         """`a` rounded to an integral value; `exact` raises inexact where it differs."""
         return self.emit("frint", a.type, (a, self._mode(rm)), exact=exact, rules=self.fp_rules)
 
-    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool) -> Value:
-        """feq, flt or fle; false if unordered."""
-        return self.emit(op, a.type.compared, (a, b), signaling=signaling, rules=self.fp_rules)
+    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool, silent: bool = False) -> Value:
+        """feq, flt or fle; false if unordered. `silent`: what it may raise has been raised by another comparison of the two."""
+        attrs = {"silent": True} if silent else {}
+        return self.emit(op, a.type.compared, (a, b), signaling=signaling, rules=self.fp_rules, **attrs)
 
-    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int) -> Value:
-        """f2f, f2si, f2ui, si2f or ui2f."""
-        return self.emit(op, type_, (a, self._mode(rm)), rules=self.fp_rules)
+    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int, *, inner: bool = False) -> Value:
+        """f2f, f2si, f2ui, si2f or ui2f. `inner`: an f2f that is part of something else (`ops.py`)."""
+        attrs = {"inner": True} if inner else {}
+        return self.emit(op, type_, (a, self._mode(rm)), rules=self.fp_rules, **attrs)
 
     def fp_flags(self) -> Value:
         """The accrued exception flags (i32)."""

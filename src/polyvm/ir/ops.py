@@ -90,10 +90,10 @@ fma         fFFm same  e  rules            a * b + c, rounded once; invalid for 
 fmin        fFm  same  e  rules            the smaller one, -0 below +0; NaN if either is; exact, as the next
 fmax        fFm  same  e  rules
 frint       fm   same  e  exact,rules      to an integral value; exact: raises inexact
-feq         fF   bool  e  signaling,rules  false if unordered; signaling: a quiet NaN is invalid
-flt         fF   bool  e  signaling,rules
-fle         fF   bool  e  signaling,rules
-f2f         fm   type  e  rules
+feq         fF   bool  e  signaling,silent,rules  false if unordered; signaling: a quiet NaN is invalid; silent: no flag is
+flt         fF   bool  e  signaling,silent,rules  … raised: it has been before
+fle         fF   bool  e  signaling,silent,rules
+f2f         fm   type  e  inner,rules      inner: half precision is flushed like others, and has infinities and NaNs
 f2si        fm   type  e  rules            saturates, invalid outside the range; NaN gives 0
 f2ui        fm   type  e  rules
 si2f        im   type  e  rules

@@ -334,7 +334,7 @@ def le(f: Format, a: int, b: int, signaling: bool) -> Result:
 
 
 def f2f(source: Format, target: Format, a: int, rm: int, rules: Rules = CANONICAL) -> Result:
-    """`a` in another format (5.4.2). Flushing does not concern half precision here."""
+    """`a` in another format (5.4.2)."""
     half_target, half_source = (rules.alternative and f.bits == 16 for f in (target, source))
     sign = source.negative(a)
     if half_source and a & source.inf == source.inf:
@@ -352,7 +352,7 @@ def f2f(source: Format, target: Format, a: int, rm: int, rules: Rules = CANONICA
     decoded = source.decode(a)
     if half_target:
         return _alternative(target, *decoded, rm)
-    return round_pack(target, *decoded, rm, rules._replace(flush_half=False))
+    return round_pack(target, *decoded, rm, rules)
 
 
 def _alternative(f: Format, sign: int, m: int, e: int, rm: int) -> Result:
