@@ -174,6 +174,8 @@ class Builder:
         type_ = a.type.element.vector(len(lanes))
         if not all(0 <= lane < 2 * a.type.lanes for lane in lanes):
             raise IrError(f"two values of type {a.type} do not have all lanes of {[*lanes]}")
+        if len(lanes) == 1:
+            return self.lane((a, b)[lanes[0] // a.type.lanes], lanes[0] % a.type.lanes)
         if a.is_const and b.is_const:
             both = a.type.split(a.bits) + b.type.split(b.bits)
             return self.const(type_, type_.join(both[lane] for lane in lanes))

@@ -10,6 +10,7 @@ from __future__ import annotations
 # extends another, its value is the larger one.
 _ROWS = """
 FP       0       -    pfr0:16=0
+FP16     9       -    pfr0:16=1
 JSCVT    13      -    isar1:12=1
 FRINTTS  -       8    isar1:32=1
 LSE      8       -    isar0:20=2

@@ -35,6 +35,10 @@ Left64: TypeAlias = Value
 Right32: TypeAlias = Value  # and how far to shift right then
 Right64: TypeAlias = Value
 Turn: TypeAlias = Value  # their immr (i8)
+Shr8: TypeAlias = Value  # of SIMD shifts right of elements of 8 bits: how far, 1 to 8 (i8)
+Shr16: TypeAlias = Value
+Shr32: TypeAlias = Value
+Shr64: TypeAlias = Value
 Mask: TypeAlias = Value  # of the logical instructions' immr:imms with N = 0: 32 bits of the repeated pattern (i64, sign-extended)
 
 
@@ -91,6 +95,10 @@ def _float(bits: int, high: int, step: int) -> Kind:
     return Kind(f"Float{bits}", I64, "imm", show, signed=True, transform=transform)
 
 
+def _shift_right(bits: int) -> Kind:
+    return Kind(f"Shr{bits}", I8, "reg", _decimal, transform=lambda b, field: (b.const(I32, bits) - field).trunc(I8))
+
+
 def _decimal(value: int, pc: int) -> str:
     return f"#{value}"
 
@@ -105,6 +113,11 @@ def _target(value: int, pc: int) -> str:
 
 def _offset(value: int, pc: int) -> str:
     return f", #{value}" if value else ""
+
+
+def _float8(value: int, pc: int) -> str:
+    number = (16 + (value & 15)) / 16 * 2.0 ** ((value >> 4 & 7 ^ 4) - 3)
+    return f"#{-number if value & 128 else number:.18e}"
 
 
 def _prefetch(value: int, pc: int) -> str:
@@ -140,20 +153,16 @@ KINDS = {
         _float(64, 0x3FC0_0000, 16), _float(32, 0x3E00_0000, 19), _float(16, 0x3000, 6),
         Kind("Turn", I8, "reg", _decimal, transform=lambda b, field: (field >> 6 & 63).trunc(I8)),
         _left(32), _left(64), _right(32), _right(64),
+        *(_shift_right(bits) for bits in (8, 16, 32, 64)),
     )
 }  # fmt: skip
 
-
-
-def _vector_name(letter: str) -> Show:
-    return lambda value, pc: f"{letter}{value}"
 
 
 FORMATS: dict[str, Show] = {
     # names of general registers, of operands …
     "w": lambda value, pc: W_READ[value],
     "x": lambda value, pc: X_READ[value],
-    **{letter: _vector_name(letter) for letter in "bhsdq"},
     # … and of fields
     "wf": lambda value, pc: f"w{value}" if value < 31 else "wzr",
     "xf": lambda value, pc: f"x{value}" if value < 31 else "xzr",
@@ -177,6 +186,12 @@ FORMATS: dict[str, Show] = {
     "offset9": lambda value, pc: _offset((value ^ 0x100) - 0x100, pc),
     "pc21": lambda value, pc: _target((value ^ 1 << 20) - (1 << 20), pc),
     "prfop": _prefetch,
+    # the number of an element
+    "index": lambda value, pc: str(value),
+    # an immediate of 8 bits as a floating-point number
+    "float8": _float8,
+    # each of 8 bits as a byte
+    "bytes8": lambda value, pc: f"#{sum(255 << 8 * i for i in range(8) if value >> i & 1):#x}",
     "hint": lambda value, pc: HINTS.get(value, f"hint #{value:#x}"),
     "barrier": lambda value, pc: BARRIERS[value] or f"#{value:#04x}",
     # the orders of atomic instructions, from their A and R bits, or L and o0
@@ -186,6 +201,30 @@ FORMATS: dict[str, Show] = {
 }
 
 
+def _scalar_format(letter: str) -> Show:
+    return lambda value, pc: f"{letter}{value}"
+
+
+# names of SIMD and floating-point registers of one width
+FORMATS.update({letter: _scalar_format(letter) for letter in "bhsdq"})
+
+
+def _list_format(count: int, step: str) -> Show:
+    def show(value: int, pc: int) -> str:
+        last = value + count - 1
+        if count > 2 and last < 32:
+            return f"{{v{value}.{step}-v{last}.{step}}}"
+        return "{" + ", ".join(f"v{(value + i) % 32}.{step}" for i in range(count)) + "}"
+
+    return show
+
+
+# lists of registers
+FORMATS.update({
+    f"list{count}_{step}": _list_format(count, step)
+    for count in range(1, 5)
+    for step in ("8b", "16b", "4h", "8h", "2s", "4s", "1d", "2d", "b", "h", "s", "d")
+})
 
 def _repeated(value: int, bits: int) -> str:
     low = KINDS["Mask"].convert(value, 12) & 0xFFFF_FFFF
