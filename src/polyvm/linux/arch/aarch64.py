@@ -48,6 +48,7 @@ class Aarch64(Arch):
     smallest_frame = 4720
     trampoline = struct.pack("<II", 0xD2801168, 0xD4000001)  # mov x8, #__NR_rt_sigreturn; svc #0
     restorer = True
+    address_mask = (1 << 56) - 1  # the top byte is ignored (Documentation/arch/arm64/tagged-pointers.rst)
     info_always = False
     # O_DIRECTORY, O_NOFOLLOW, O_DIRECT, O_LARGEFILE (asm/fcntl.h)
     open_flags = ((0o40000, 0o200000), (0o100000, 0o400000), (0o200000, 0o40000), (0o400000, 0o100000))
