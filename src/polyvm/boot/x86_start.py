@@ -47,9 +47,9 @@ def start(
     `memory_map` has (address, size, type). Raises KernelError where something does not fit.
     """
     low_end = max(address + size for address, size, kind in memory_map if kind == RAM and address < 1 << 32)
-    line = cmdline.encode()
-    if len(line) > min(kernel.cmdline_max, _CMDLINE_ROOM - 1):
-        raise KernelError(f"the command line has {len(line)} bytes; {kernel.name} takes {min(kernel.cmdline_max, _CMDLINE_ROOM - 1)}")
+    line, longest = cmdline.encode(), min(kernel.cmdline_max, _CMDLINE_ROOM - 1)
+    if len(line) > longest:
+        raise KernelError(f"the command line has {len(line)} bytes; {kernel.name} takes {longest}")
     for piece in kernel.pieces:
         if not any(kind == RAM and a <= piece.address and piece.address + piece.size <= a + s for a, s, kind in memory_map):
             raise KernelError(
@@ -58,7 +58,8 @@ def start(
             )
         memory.write(piece.address, piece.data)
     if kernel.end > low_end:
-        raise KernelError(f"{kernel.name} needs memory up to {kernel.end >> 20} MiB, and there are {low_end >> 20}: give more with --memory")
+        needed, there = kernel.end >> 20, low_end >> 20
+        raise KernelError(f"{kernel.name} needs memory up to {needed} MiB, and there are {there}: give more with --memory")
     where = _place_initrd(memory, kernel, low_end, initrd)
     memory.write(_CMDLINE, line + b"\0")
     if kernel.protocol == PVH:

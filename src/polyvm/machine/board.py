@@ -26,8 +26,22 @@ class Buses:
     def __init__(self) -> None:
         self.mmio = Bus("MMIO")
         self.ports = Bus("port", 16)
-        self.mmio_read, self.mmio_write = self.mmio.read, self.mmio.write
-        self.port_read, self.port_write = self.ports.read, self.ports.write
+
+    def mmio_read(self, address: int, size: int) -> int:
+        """A read of memory-mapped registers."""
+        return self.mmio.read(address, size)
+
+    def mmio_write(self, address: int, size: int, value: int) -> None:
+        """A write to memory-mapped registers."""
+        self.mmio.write(address, size, value)
+
+    def port_read(self, port: int, size: int) -> int:
+        """IN."""
+        return self.ports.read(port, size)
+
+    def port_write(self, port: int, size: int, value: int) -> None:
+        """OUT."""
+        self.ports.write(port, size, value)
 
 
 class LateLine:

@@ -135,6 +135,8 @@ class Machine:
             self._vcpus = [cast("X86Vcpu", vm.create_vcpu(number)) for number in range(self.config.vcpus)]
             board.prepare(self._vcpus)
         except BaseException:
+            board.close()  # its event descriptors are the machine's
+            self._board = None
             vm.close()
             self._finish(Ending("failed", detail="it could not be assembled"))
             raise
@@ -219,15 +221,16 @@ class Machine:
             case FailEntry(reason=reason):
                 return Ending("failed", detail=f"the processor refused the state of vCPU {vcpu.id} (reason {reason:#x})")
             case _:
-                return Ending("unsupported", detail=f"{self._accelerator.name} came back with {came!r}, which a machine has no answer to")
+                name = self._accelerator.name
+                return Ending("unsupported", detail=f"{name} came back with {came!r}, which a machine has no answer to")
 
     def _cannot(self, pc: int, code: bytes) -> str:
         shown = f" ({code.hex(' ')})" if code else ""
         text = f"{self._accelerator.name} cannot execute the instruction at {pc:#x}{shown}"
         if os.path.isdir("/sys/module/kvm_pvm"):
             text += (
-                ": this host's KVM is kvm_pvm, which has no VT-x or SVM under it and emulates kernel code, without x87, SSE, XSAVE, "
-                "CMPXCHG16B, POPCNT and 32-bit paging; stock Linux kernels need these early in boot. Use a host whose "
+                ": this host's KVM is kvm_pvm, which has no VT-x or SVM under it and emulates kernel code, without x87, SSE, "
+                "XSAVE, CMPXCHG16B, POPCNT and 32-bit paging; stock Linux kernels need these early in boot. Use a host whose "
                 "/proc/cpuinfo has vmx or svm, or boot a guest that is built without them (gcc -mgeneral-regs-only)"
             )
         return text

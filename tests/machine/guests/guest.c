@@ -65,8 +65,11 @@ static void route(u32 irq, u32 vector) {
 
 /* --- virtio: one queue in use at a time, polled only after an interrupt */
 struct desc { u64 address; u32 length; u16 flags, next; };
-struct queue { struct desc desc[16]; struct { u16 flags, index, ring[16], event; } avail; u8 pad[4096 - 256 - 38];
-    struct { u16 flags; volatile u16 index; struct { u32 id, length; } ring[16]; u16 event; } used; u8 pad2[4096 - 134]; };
+struct queue {
+    struct desc desc[16];
+    struct { u16 flags, index, ring[16], event; } avail;
+    struct { u16 flags; volatile u16 index; struct { u32 id, length; } ring[16]; u16 event; } used __attribute__((aligned(4096)));
+} __attribute__((aligned(4096)));
 static struct queue queues[16][2] __attribute__((aligned(4096)));
 static u8 buffer[8192] __attribute__((aligned(4096)));
 
