@@ -87,8 +87,8 @@ class _Looking(CoreMachine):
 
 
 def locate_fault(core: Core) -> None:
-    """The host has refused an access, and the core is at the start of what one handler does: at an instruction or at several. Those
-    before the one that makes the access are done. Moves the pc there; where no instruction is found it stays."""
+    """The host has refused an access, and the core is at the start of what one handler does: at an instruction or at several.
+    Those before the one that makes the access are done. Moves the pc there; where no instruction is found it stays."""
     from polyvm.codegen.evaluator import evaluate
 
     wanted = core.exit_address - core.arena.base

@@ -152,8 +152,8 @@ class HandlerEmitter(Emitter):
         self.tail(self.temp(f"inttoptr i64 {handler} to ptr"), self.arguments(following))
 
     def _slot_at(self, distance: int) -> str:
-        """A slot of the sequence, to go on at. Where the host refuses an access, SLOT's register tells the instruction: so LLVM must
-        not move it on before."""
+        """A slot of the sequence, to go on at. Where the host refuses an access, SLOT's register tells the instruction: so LLVM
+        must not move it on before."""
         if not distance:
             return SLOT
         if not self._accesses:
