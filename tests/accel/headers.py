@@ -1,58 +1,49 @@
-"""What a C compiler makes of expressions: compiled, never run, and read from the object's data."""
+"""Constants and structures of bindings, compared with what a C compiler reads in the real headers."""
 
 from __future__ import annotations
 
 import ctypes
-import re
-import shutil
 import struct
 import subprocess
-from typing import TYPE_CHECKING
-
-import pytest
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
 
-def evaluate(compiler: str, objcopy: str, prelude: str, expressions: list[str], directory: Path) -> dict[str, int]:
-    """The values of integer expressions, modulo 2**64, as `compiler` computes them at compile time."""
-    for tool in (compiler, objcopy):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    source = directory / "values.c"
-    body = ",\n".join(f"(unsigned long long)({text})" for text in expressions)
-    source.write_text(f'{prelude}\n__attribute__((section(".values"))) const unsigned long long values[] = {{\n{body}\n}};\n')
-    made = subprocess.run([compiler, "-c", "-w", source, "-o", directory / "values.o"], capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr
-    subprocess.run([objcopy, "-O", "binary", "--only-section=.values", "--set-section-flags", ".values=alloc,contents",
-    directory / "values.o", directory / "values.bin"], check=True)
-    data = (directory / "values.bin").read_bytes()
-    return dict(zip(expressions, struct.unpack_from(f"<{len(expressions)}Q", data)))
+def evaluate(compiler: Sequence[str], includes: str, expressions: Sequence[str]) -> list[int]:
+    """The values (64 bits, unsigned) of C's constant `expressions` after `includes`: read from an object file, so the compiler
+    may be one for another machine."""
+    values = ",\n".join(f"(unsigned long long)({expression})" for expression in expressions)
+    source = f"{includes}\nconst unsigned long long polyvm_values[] __attribute__((section(\"polyvm\"))) = {{\n{values}\n}};\n"
+    objcopy = compiler[0].removesuffix("gcc") + "objcopy"
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        (at / "values.c").write_text(source)
+        subprocess.run([*compiler, "-c", "-w", "-o", at / "values.o", at / "values.c"], check=True)
+        subprocess.run([objcopy, "-O", "binary", "-j", "polyvm", at / "values.o", at / "values"], check=True)
+        data = (at / "values").read_bytes()
+    return list(struct.unpack(f"<{len(expressions)}Q", data[: 8 * len(expressions)]))
 
 
-def snake(name: str) -> str:
-    """UserspaceMemoryRegion → userspace_memory_region."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def structures(module: object) -> list[type[ctypes.Structure]]:
-    """The structures that a module defines for others to use."""
+def differences(
+    compiler: Sequence[str], includes: str, constants: Mapping[str, int], structures: Mapping[str, type[Any]],
+    own: Iterable[str] = (),
+) -> list[str]:  # fmt: skip
+    """What differs between the bindings and the headers: values of `constants`, and sizes and offsets of the fields of
+    `structures`, by their C names. `own` are fields that stand for several of the header's, or for one without a name."""
+    wanted = dict(constants)
+    for name, structure in structures.items():
+        wanted[f"sizeof({name})"] = ctypes.sizeof(structure)
+        for field, *_ in structure._fields_:
+            if field not in own:
+                wanted[f"__builtin_offsetof({name}, {field})"] = getattr(structure, field).offset
+    found = evaluate(compiler, includes, list(wanted))
+    mask = (1 << 64) - 1
     return [
-        value
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, ctypes.Structure) and not name.startswith("_") and value.__module__ == module.__name__  # type: ignore[attr-defined]
+        f"{expression}: {value:#x}, the header says {real:#x}"
+        for (expression, value), real in zip(wanted.items(), found, strict=True)
+        if value & mask != real
     ]
-
-
-def layout(structure: type[ctypes.Structure], c_name: str, leave_out: tuple[str, ...] = ()) -> dict[str, int]:
-    """C expression → what Python's structure says, for the size and each field's offset and size."""
-    found = {f"sizeof({c_name})": ctypes.sizeof(structure)}
-    for field in structure._fields_:
-        name = field[0]
-        if name.startswith("_") or name in leave_out:
-            continue
-        member = getattr(structure, name)
-        found[f"__builtin_offsetof({c_name}, {name})"] = member.offset
-        found[f"sizeof((({c_name} *)0)->{name})"] = member.size
-    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polyvm.accel.ffi import kvm, kvm_aarch64, kvm_x86_64
-from tests.accel.headers import evaluate, layout, snake, structures
+from tests.accel.c_values import evaluate, layout, snake, structures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def expected(module: object, arch: str) -> dict[str, int]:
             continue
         values |= layout(structure, f"struct kvm_{snake(name)}", NOT_NAMED.get(name, ()))
     for name, value in vars(module).items():
-        if name.isupper() and not name.startswith("_") and isinstance(value, int) and not (name == "NR_INTERRUPTS" and arch != "x86_64"):
+        if name.isupper() and name != "TYPE_CHECKING" and not name.startswith("_") and isinstance(value, int) and not (name == "NR_INTERRUPTS" and arch != "x86_64"):
             values[f"KVM_{name}"] = value
     return {text: value & (1 << 64) - 1 for text, value in values.items()}
 

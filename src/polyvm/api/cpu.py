@@ -317,7 +317,8 @@ class Cpu:
     def coverage(self, bits: int = 16) -> memoryview:
         """A bitmap of ``2**bits`` bits that native code fills: the bit of each executed block, by a hash of its pc.
 
-        The same view each time; write zeros to it to begin anew.
+        The same view each time; write zeros to it to begin anew. That is noticed before a run, and soon during one; compiled code
+        is then made again, and more slowly executed, since it has to look at each bit.
         """
         return self._core.enable_coverage(bits)
 

@@ -82,7 +82,7 @@ class ElfFile:
             raise NotElf(f"{path} has nothing to load")
 
     def _check(self, segment: Segment) -> None:
-        if segment.offset + segment.file_size > self.size:
+        if segment.file_size and segment.offset + segment.file_size > self.size:
             raise TruncatedElf(
                 f"{self.path} is truncated: a segment ends at byte {segment.offset + segment.file_size} "
                 f"of a file of {self.size}"

@@ -81,7 +81,10 @@ class FpEmitter(FunctionText):
     _FROM_HOST = tuple((host, ir) for ir, host in _TO_HOST)
 
     def op_fp_flags(self, v: Value) -> None:
-        self.set(v, self._bits(self.read_mxcsr(), self._FROM_HOST))
+        table = ", ".join(f"i32 {sum((host >> a & 1) << b for a, b in self._FROM_HOST)}" for host in range(64))
+        self.module.declare("fp_flags", f"@fp_flags = internal constant [64 x i32] [{table}]")
+        index = self.temp(f"zext i32 {self.temp(f'and i32 {self.read_mxcsr()}, 63')} to i64")
+        self.define(v, f"load i32, ptr {self.temp(f'getelementptr i32, ptr @fp_flags, i64 {index}')}")
 
     def op_fp_setflags(self, v: Value) -> None:
         old = self.read_mxcsr()
@@ -137,10 +140,14 @@ class FpEmitter(FunctionText):
         self.module.declare(f"llvm.{name}", f"declare i1 @llvm.{name}({text}, i32 immarg)")
         return self.temp(f"call i1 @llvm.{name}({text} {value}, i32 3) #0")
 
-    def unordered(self, type_: Type, value: str) -> str:
-        """i1: the result `value` is a NaN; a quiet comparison, since a result is never a signaling NaN."""
+    def unordered(self, type_: Type, value: str, other: str = "") -> str:
+        """i1: the result `value`, or `other`, is a NaN; a quiet comparison, since a result is never a signaling NaN."""
         name = f"experimental.constrained.fcmp.{type_}"
-        return self.intrinsic(name, I1, [(type_, value), (type_, value)], f'metadata !"uno", {_STRICT}')
+        return self.intrinsic(name, I1, [(type_, value), (type_, other or value)], f'metadata !"uno", {_STRICT}')
+
+    def rounded(self, v: Value, value: str, and_then: Callable[[], None] | None = None) -> None:
+        """`value` is what the operation `v` gives, but for NaNs; `and_then` is for results that are NaN."""
+        self.set(v, self._canonical(v.type, value, and_then or (lambda: None)))
 
     def _canonical(self, type_: Type, value: str, and_then: Callable[[], None] = lambda: None) -> str:
         """`value`, or the canonical NaN; `and_then` is for results that are NaN."""
@@ -201,9 +208,9 @@ class FpEmitter(FunctionText):
         else:
             result = self._constrained(name, type_, [(type_, a) for a in args])
         if v.op == "fma":
-            self.set(v, self._canonical(type_, result, lambda: self._fma_invalid(type_, args, result)))
+            self.rounded(v, result, lambda: self._fma_invalid(type_, args, result))
         else:
-            self.set(v, self._canonical(type_, result))
+            self.rounded(v, result)
 
     op_fadd = _arithmetic
     op_fsub = _arithmetic
@@ -245,7 +252,7 @@ class FpEmitter(FunctionText):
             self._unless_zero(self.temp(f"zext i1 {differs} to i32"), lambda: self.raise_flags(str(INEXACT)))
         if type_.bits == 16:
             result = self.narrow(work, type_, result)
-        self.set(v, self._canonical(type_, result))
+        self.rounded(v, result)
 
     def _fcompare(self, v: Value) -> None:
         predicate = {"feq": "oeq", "flt": "olt", "fle": "ole"}[v.op]
@@ -270,7 +277,7 @@ class FpEmitter(FunctionText):
             result = self._constrained("fpext", target, [(source, self.ref(v.args[0]))], rounds=False)
         else:
             result = self.narrow(source, target, self.ref(v.args[0]))
-        self.set(v, self._canonical(target, result))
+        self.rounded(v, result)
 
     def _to_float(self, v: Value) -> None:
         name = "sitofp" if v.op == "si2f" else "uitofp"

@@ -261,6 +261,8 @@ class Core:
             self._limit.value = _UNLIMITED
         else:
             self._limit.value = max(0, max_instructions)
+        if self._coverage is not None:
+            self._look_at_coverage()
         while True:
             code = self._run(self._cpu)
             counts = self.exits
@@ -308,6 +310,16 @@ class Core:
 
         return evaluate_instruction(self)
 
+    def execute_masked(self, mask: int) -> int:
+        """Do the one instruction at the pc, with only the bits in `mask` of the addresses that it accesses: for programs that
+        keep something else in the others. exits.NONE, or the exit that it ends in; raises MemoryFault."""
+        from polyvm.engine.evaluate import evaluate_instruction
+
+        code = evaluate_instruction(self, mask)
+        if code == exits.NONE:
+            self.instructions += 1
+        return code
+
     def request_stop(self) -> None:
         """Make `run`, now or at its next call, return `exits.STOPPED` soon; callable from any thread."""
         self._stop.value = 1
@@ -348,6 +360,8 @@ class Core:
         jit = source.made(self)
         if not self._get("translations") and not self._instrumented:
             jit.attach(self)
+        if self._coverage is not None:
+            self._look_at_coverage()
         jit.tick(self)
 
     def name_handlers(self) -> None:
@@ -511,6 +525,8 @@ class Core:
     def enable_coverage(self, bits: int = 16) -> memoryview:
         """A map of 2**bits bits in which each executed block sets one (`coverage_bit`)."""
         size = 1 << bits
+        if self.covered == size and self._coverage is not None:
+            return memoryview(self._coverage).cast("B")
         self._coverage = (ctypes.c_uint8 * (size // 8))()
         self._set("coverage", ctypes.addressof(self._coverage))
         self._set("coverage_mask", size - 1)
@@ -529,6 +545,17 @@ class Core:
         if self.jit_source is not None and self.jit_source.jit is not None:
             self.jit_source.jit.reset()
         self.flush()
+
+    def _look_at_coverage(self) -> None:
+        """Somebody may have cleared bits that compiled code takes to be set."""
+        jit = self.jit_source.jit if self.jit_source is not None else None
+        if jit is not None and not jit.noted.holds(self):
+            self._drop_regions()
+
+    @property
+    def coverage_map(self) -> bytes:
+        """The coverage map as it is now; nothing without one."""
+        return bytes(self._coverage) if self._coverage is not None else b""
 
     @property
     def covered(self) -> int:

@@ -87,7 +87,7 @@ class Fusion:
                 return pair
         raise EngineError(f"{insn.name} after {before.name}: {read} cannot be forwarded")
 
-    def emit(self, module: ModuleText, record: CpuRecord, stage: Callable[[Insn], Staged]) -> None:
+    def emit(self, module: ModuleText, record: CpuRecord, stage: Callable[[Insn, Builder | None], Staged]) -> None:
         """The handlers."""
         for node in self.nodes:
             chain: list[Node] = []
@@ -97,7 +97,9 @@ class Fusion:
                 at = at.parent
             first = chain[0].form
             emitter = HandlerEmitter(module, node.name, record, f"h_{first.name}_slow", terminates=first.terminates)
-            bodies = [stage(link.form.insn) for link in chain]
+            bodies: list[Staged] = []
+            for link in chain:
+                bodies.append(stage(link.form.insn, bodies[-1].builder if bodies else None))
             for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
                 emitter.load_operands(body.operands, operand_places(link.form.insn), i * SLOT_SIZE)
                 if link.forward is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.decoder import Form
     from polyvm.engine.handlers import HandlerEmitter
-    from polyvm.ir import Region, Value
+    from polyvm.ir import Builder, Region, Value
     from polyvm.isa import Insn, Isa
 
 # Floating-point operations that take a fixed rounding mode as cheaply as the environment's.
@@ -130,7 +130,7 @@ def build(isa: Isa) -> ModuleText:
     for insn in isa.instructions:
         forms[insn.name] = handlers.add(insn)
     fusion = Fusion(isa, {form.insn.name: form for form in handlers.all if not form.fixed})
-    fusion.emit(module, record, lambda insn: stage(isa, insn, {}, fast=True))
+    fusion.emit(module, record, lambda insn, before: stage(isa, insn, {}, fast=True, before=before))
     _illegal_handler(module, record)
     DecoderBuilder(runtime, isa, forms, len(handlers.all)).build()
     module.table("form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
@@ -196,21 +196,24 @@ class _Handlers:
 
 
 class Staged:
-    """A body over unknown operands: its IR, the operations in it, whether it ends a block, its operand nodes."""
+    """A body over unknown operands: what built it, its IR, the operations in it, whether it ends a block, its operand nodes."""
 
-    __slots__ = ("operands", "ops", "region", "terminates")
+    __slots__ = ("builder", "operands", "ops", "region", "terminates")
 
-    def __init__(self, region: Region, ops: set[str], terminates: bool, operands: list[Value]) -> None:
-        self.region = region
+    def __init__(self, builder: Builder, ops: set[str], terminates: bool, operands: list[Value]) -> None:
+        self.builder = builder
+        self.region = builder.body
         self.ops = ops
         self.terminates = terminates
         self.operands = operands
 
 
-def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:
-    """The body of `insn` as IR over unknown operands, except those in `fixed`."""
+def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool, before: Builder | None = None) -> Staged:
+    """The body of `insn` as IR over unknown operands, except those in `fixed`; in a fused handler after that of `before`."""
     b = isa.builder()
     b.fast = fast
+    if before is not None:
+        b.follow(before)
     operands: dict[str, Value] = {}
     unknown: list[Value] = []
     for operand in insn.operands:
@@ -225,7 +228,7 @@ def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:
     _collect(b.body, ops)
     last = b.body.ops[-1].op if b.body.ops else ""
     terminates = bool(ops & {"jump", "branch", "indirect"}) or last == "exit"
-    return Staged(b.body, ops, terminates, unknown)
+    return Staged(b, ops, terminates, unknown)
 
 
 def _collect(region: Region, ops: set[str]) -> None:

@@ -45,7 +45,7 @@ SLOT_SIZE = 16
 SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
 PSEUDO = 0xFF
 MAX_BLOCK = 64
-FUSION_COLUMNS = 128  # at most 127 instructions can continue a fused sequence
+FUSION_COLUMNS = 256  # at most 255 instructions can continue a fused sequence
 BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
 
 ARENA_BYTES = 1 << 26

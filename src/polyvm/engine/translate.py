@@ -14,13 +14,13 @@ from polyvm.codegen.llvm_module import ModuleText
 from polyvm.codegen.objects import FAULTS
 from polyvm.engine.blocks import stage_block
 from polyvm.engine.exits import PATCH_SIZE, Exit
+from polyvm.engine.floating import FloatEmitter
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
 from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
 from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import COUNTERS, FALL, FULL, TAKEN
 from polyvm.errors import EngineError
-from polyvm.ir.ops import ENV
 from polyvm.ir.types import F32, F64, I64, I128
 from polyvm.mem import GUARD, PAGE_BITS, SIZE_BITS
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 ENTRY = "region"
-Held = list[tuple[tuple[str, int], str]]  # guest registers and the LLVM values that they have
 # The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
 _SCOPES = (
     ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
@@ -54,7 +53,14 @@ _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
 
-class RegionEmitter(HandlerEmitter):
+class Held(NamedTuple):
+    """Guest registers and the LLVM values that they have; `raw`: which of them are (`FloatEmitter.raw_word`)."""
+
+    raw: str
+    registers: list[tuple[tuple[str, int], str]]
+
+
+class RegionEmitter(FloatEmitter):
     """Writes the function of one region."""
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
@@ -63,7 +69,8 @@ class RegionEmitter(HandlerEmitter):
         self.spec = spec
         self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
         self.bound = spec.instructions
-        self.modes: set[int] = set()
+        self.floating = isa.floating_files
+        self.start_floating()
         self._places: dict[tuple[str, int], str] = {}
         # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
         # double, and a register of its own for the upper one, in a file whose name ends in +.
@@ -105,6 +112,7 @@ class RegionEmitter(HandlerEmitter):
         self._registers()
         if self._held:
             self._follow_changes()
+            self.follow(self.blocks, self.spec.entries, [key for key in self._places if key[0] in self.floating])
             self.loops = find_loops(self.blocks)
             for loop in self.loops.values():
                 loop.floor, loop.skip = self.alloca(I64), self.alloca(I64)
@@ -249,6 +257,8 @@ class RegionEmitter(HandlerEmitter):
         self.place(start)
         # Where a fault of the host's is reported to happen.
         self.line(f"store i64 {self.load64(BLOCK, BLOCK_PC)}, ptr {self.pc_field()}, align 8")
+        if self._held:
+            self.line("store i64 0, ptr %raw")
         for key, place in self._places.items():
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")
@@ -319,24 +329,31 @@ class RegionEmitter(HandlerEmitter):
         self.place("on")
         self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
 
-    def _write_back(self, held: Held) -> None:
-        for key, name in held:
+    def _write_back(self) -> None:
+        """Fill in what the CPU record does not have, here."""
+        dirty = sorted(self._dirty)
+        self.settle(dirty)
+        for key in dirty:
             type_ = self.llvm_type(self._held_type(key))
-            self.line(f"store {type_} {name}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            self.line(f"store {type_} {self.value_of(key)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
 
     def _holdings(self) -> Held:
         """The registers that differ from what the CPU record has, here."""
-        return [(key, self._value_of(key)) for key in sorted(self._dirty)]
+        return Held(self.raw_word(), [(key, self.value_of(key)) for key in sorted(self._dirty)])
 
     def _patch_point(self, pc: int, back: int, held: Held) -> None:
         """Leave it to the patch point's note how the CPU record is to be filled in."""
         name = "llvm.experimental.patchpoint.void"
         self.module.declare(name, f"declare void @{name}(i64, i32, ptr, i32, ...)")
-        values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}"]
-        values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held]
+        values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}", f"i64 {held.raw}"]
+        values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held.registers]
         self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, "
                   f"ptr null, i32 0, {', '.join(values)})")  # fmt: skip
-        self.exits.append(Exit(pc, back, [self._offset(key) for key, _ in held]))
+        homes = [
+            (self._offset(key), self.raw_keys.get(key, 0).bit_length(), self._held_type(key).total_bits // 8)
+            for key, _ in held.registers
+        ]
+        self.exits.append(Exit(pc, back, homes))
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Functions of the interpreter are in another object: through the CPU record."""
@@ -383,6 +400,7 @@ class RegionEmitter(HandlerEmitter):
         self._block = block
         self._dirty = set(self._changed.get(block.spec.pc, ()))
         self._known.clear()
+        self.enter_raw(block.spec.pc)
         self.terminated = True
         self.place(label)
 
@@ -418,6 +436,7 @@ class RegionEmitter(HandlerEmitter):
         for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._pairs, self._lows):
             known.clear()
         self._extended.clear()
+        self.forget_floating()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
         for span in spans_of(block, self._covered) if not self.spec.guarded else ():
@@ -428,6 +447,7 @@ class RegionEmitter(HandlerEmitter):
             self._stub = ""
             self._held_now = None
             if self._held and step.body is not None and any(v.op in ("if", "loop") for v in step.body.ops):
+                self.settle([self._register_key(v) for v in step.flat if v.op == "set"])
                 self._held_now = self._holdings()  # a bail in there must find the values
             if step.body is None:
                 self.jump_to(self.bail())
@@ -438,6 +458,8 @@ class RegionEmitter(HandlerEmitter):
 
     def cover(self, pc: int) -> None:
         """Set the block's bit in the coverage map. It is set nearly always: no store then."""
+        if pc in self.spec.noted:
+            return
         bit = coverage_hash(pc) & self.spec.coverage - 1
         place = self.pointer(CPU, self.record["coverage"])
         map_ = self.temp(f"load i64, ptr {place}, align 8, !alias.scope !5, !noalias !6")
@@ -454,6 +476,7 @@ class RegionEmitter(HandlerEmitter):
 
     def _go(self, pc: int, *, cold: bool) -> None:
         if pc in self.blocks:
+            self.pass_raw_on()
             self.jump_to(self._way_to(pc))
         else:
             self._leave_to(str(pc), cold=cold)
@@ -472,7 +495,7 @@ class RegionEmitter(HandlerEmitter):
             self.jump_to("lookup")
             return
         if self._held:
-            self._write_back(self._holdings())
+            self._write_back()
         self.line(f"store i64 {pc}, ptr %exit_pc")
         if not pc.isdigit():
             self.jump_to("leave")
@@ -492,13 +515,13 @@ class RegionEmitter(HandlerEmitter):
         if not self._stub:
             self._stub = self.label()
             if self._held_now is None:
-                self._held_now = self._holdings() if self._held else []
+                self._held_now = self._holdings() if self._held else Held("0", [])
             self._stubs.append((self._stub, self._step, self._block.spec.n, self._held_now))
         return self._stub
 
     def op_get(self, v: Value) -> None:
         key = self._register_key(v)
-        name, held = self._value_of(key), self._held_type(key)
+        name, held = self.register_name(v, key), self._held_type(key)
         if not self._held or held is v.type:
             self.set(v, name)
         elif key in self._halves:
@@ -560,7 +583,7 @@ class RegionEmitter(HandlerEmitter):
         pair = self.temp(f"insertelement <2 x double> zeroinitializer, double {low}, i64 0")
         return self.temp(f"bitcast <2 x double> {pair} to <2 x i64>")
 
-    def _value_of(self, key: tuple[str, int]) -> str:
+    def value_of(self, key: tuple[str, int]) -> str:
         """A guest register as it is here: held registers as `_held_type` says."""
         name = self._known.get(key)
         if name is None:
@@ -573,6 +596,10 @@ class RegionEmitter(HandlerEmitter):
                 self._known[key] = name
         return name
 
+    def replace(self, key: tuple[str, int], name: str) -> None:
+        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
+        self._known[key] = name
+
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
         value = v.args[-1]
@@ -583,6 +610,7 @@ class RegionEmitter(HandlerEmitter):
         held = self._held_type(key)
         name = self.ref(value) if held is value.type else self._as_held(value, held)
         self._hold(key, name)
+        self.wrote(key, value)
         if key in self._halves:
             self._hold((f"{key[0]}+", key[1]), "0")
 
@@ -692,7 +720,7 @@ class RegionEmitter(HandlerEmitter):
 
     def held_integer(self, key: tuple[str, int]) -> str:
         """A guest register as it is here, 64 bits."""
-        name = self._value_of(key)
+        name = self.value_of(key)
         return self.temp(f"bitcast double {name} to i64") if self._held and self._held_type(key) is F64 else name
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
@@ -821,34 +849,6 @@ class RegionEmitter(HandlerEmitter):
     def op_next_pc(self, v: Value) -> None:
         self.set(v, str(self._step.end))
 
-    # -- floating point ---------------------------------------------------------------------------------------
-
-    def _mode(self, v: Value) -> int:
-        mode = v.args[-1]
-        if mode.op == "rounding":
-            return ENV
-        if v.op in ("f2si", "f2ui", "frint"):
-            return super()._mode(v)
-        self.modes.add(mode.bits)
-        return ENV
-
-    def _to_float(self, v: Value) -> None:
-        if v.args[0].type.bits > 32 or v.type.bits < 64:
-            self._mode(v)
-        super()._to_float(v)
-
-    op_si2f = _to_float
-    op_ui2f = _to_float
-
-    def op_f2f(self, v: Value) -> None:
-        if v.type.bits < v.args[0].type.bits:
-            self._mode(v)
-        super().op_f2f(v)
-
-    def op_rounding(self, v: Value) -> None:
-        self.modes.add(v.args[0].bits)
-        self.set(v, "7")
-
     # -- where the guest goes next ----------------------------------------------------------------------------
 
     def op_jump(self, v: Value) -> None:
@@ -871,11 +871,11 @@ class RegionEmitter(HandlerEmitter):
         self.module.declare(number, f"{number} = {weights}")
         self.line(f"br i1 {self.ref(v.args[0])}, label %{taken}, label %{fall}, !prof {number}")
         self.terminated = True
-        known = self._known.copy()
+        known, raw = self._known.copy(), self._raw_now.copy()
         self.place(taken)
         self._tally(1)
         self._go(target, cold=self._block.spec.cold & TAKEN != 0)
-        self._known = known
+        self._known, self._raw_now = known, raw
         self.place(fall)
         self._go(end, cold=self._block.spec.cold & FALL != 0)
 
@@ -883,6 +883,8 @@ class RegionEmitter(HandlerEmitter):
         target = self.ref(v.args[0])
         if not self._held:
             self.line(f"store i64 {target}, ptr {self._counter(2)}, !noalias !7")
+        if self._block.targets:
+            self.pass_raw_on()
         for pc in self._block.targets:
             other = self.label()
             same = self.temp(f"icmp eq i64 {target}, {pc}")

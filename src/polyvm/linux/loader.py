@@ -85,7 +85,7 @@ def load(
     image = Image()
     image.program = program.path
     if elf.interpreter is not None and interpreter is None:
-        raise MissingInterpreter(f"{program.path} needs {elf.interpreter}")
+        raise MissingInterpreter(f"{program.path} needs {elf.interpreter}", elf.architecture)
     stack_top = arena.size - STACK_GUARD
     image.stack_low = stack_top - page_ceil(stack_size)
     arena.top = image.stack_low - STACK_GUARD

@@ -114,6 +114,11 @@ class Thread:
             signals.deliver(self, None)
         elif code == exits.FAULT:
             address = core.exit_address
+            mask = process.arch.address_mask
+            if address & ~mask:
+                if self._masked(mask):
+                    return
+                address &= mask
             inside = self.arena.inside(address, 1) and self.arena.find(address) is not None
             wrong = not self._allowed(address, core.exit_access)
             if inside and not wrong and address % max(1, core.exit_size):
@@ -135,6 +140,17 @@ class Thread:
                 process.exit(0)
         else:
             raise AssertionError(f"the core stopped with {exits.NAMES[code]}")
+
+    def _masked(self, mask: int) -> bool:
+        """Do an instruction that accesses an address with a tag; False if it faults without, too."""
+        core = self.core
+        if core.exit_access == exits.EXECUTE:
+            core.pc &= mask
+            return True
+        try:
+            return core.execute_masked(mask) == exits.NONE
+        except MemoryFault:
+            return False
 
     def _allowed(self, address: int, access: int) -> bool:
         letter = exits.ACCESS_LETTERS.get(access, "rw")
@@ -292,7 +308,8 @@ class Process:
                 other = self._open(os.fsencode(wanted))
             except FileNotFoundError:
                 os.close(fd)
-                raise MissingInterpreter(f"{name} needs the interpreter {wanted}, which is not there") from None
+                missing = f"{name} needs the interpreter {wanted}, which is not there"
+                raise MissingInterpreter(missing, program.elf.architecture) from None
             try:
                 interpreter = Program(other, wanted, (program.elf.architecture,))
             except BaseException:

@@ -8,6 +8,8 @@ flexible array have their head only; whoever uses them makes the array. Architec
 
 from __future__ import annotations
 
+import mmap
+import os
 from ctypes import (
     CDLL,
     Structure,
@@ -21,8 +23,14 @@ from ctypes import (
     c_uint64,
     c_ulong,
     c_void_p,
+    cast,
+    get_errno,
     sizeof,
 )
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 u8, u16, u32, u64 = c_uint8, c_uint16, c_uint32, c_uint64
 
@@ -234,22 +242,40 @@ GET_DEVICE_ATTR, HAS_DEVICE_ATTR = iow(0xE2, DeviceAttr), iow(0xE3, DeviceAttr)
 
 
 class Library:
-    """The two calls of the C library that KVM needs, by name. Tests have another with the same names.
+    """The calls of the operating system that KVM needs. `polyvm.testing` has another with the same names.
 
     ctypes, since `fcntl.ioctl` begins again after EINTR (from CPython 3.14 on), which is how a vCPU is kicked.
     """
 
     def __init__(self) -> None:
         libc = CDLL(None, use_errno=True)
-        self.ioctl = libc.ioctl
-        self.ioctl.argtypes = [c_int, c_ulong, c_void_p]
-        self.ioctl.restype = c_int
-        self.tgkill = libc.tgkill
-        self.tgkill.argtypes = [c_int, c_int, c_int]
-        self.tgkill.restype = c_int
-        self.signal = libc.signal
-        self.signal.argtypes = [c_int, c_void_p]
-        self.signal.restype = c_void_p
-        self.abs = libc.abs
-        self.abs.argtypes = [c_int]
-        self.abs.restype = c_int
+        self.ioctl: Callable[[int, int, object], int] = libc.ioctl
+        libc.ioctl.argtypes, libc.ioctl.restype = [c_int, c_ulong, c_void_p], c_int
+        self.tgkill: Callable[[int, int, int], int] = libc.tgkill
+        libc.tgkill.argtypes, libc.tgkill.restype = [c_int, c_int, c_int], c_int
+        self._signal = libc.signal
+        self._signal.argtypes, self._signal.restype = [c_int, c_void_p], c_void_p
+        self._nothing = libc.abs
+
+    def open(self, path: str) -> int:
+        """open(2)."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        """close(2)."""
+        os.close(fd)
+
+    def map(self, fd: int, size: int) -> mmap.mmap | bytearray:
+        """mmap(2), shared."""
+        return mmap.mmap(fd, size)
+
+    def errno(self) -> int:
+        """What the last call that failed says."""
+        return get_errno()
+
+    def ignore_signal(self, number: int) -> None:
+        """Let a signal do nothing but interrupt system calls, unless it has a handler. The handler is a function of the C library
+        that takes a number and has no effect: Python's own would run Python code in the main thread at each kick."""
+        before = self._signal(number, cast(self._nothing, c_void_p).value)
+        if before not in (None, 0, 1):  # SIG_DFL and SIG_IGN
+            self._signal(number, before)

@@ -43,7 +43,9 @@ class Aarch64(Isa):
     @property
     def fusion(self) -> list[list[str]]:
         """Sequences of instructions that are executed often enough for a handler of their own, shorter ones first."""
-        return []
+        from polyvm.isa.aarch64.fusion import SEQUENCES
+
+        return SEQUENCES
 
     def forwards(self, first: Insn, second: Insn) -> list[tuple[str, str]]:
         """Operands of a fused pair: a register that the first writes, one that the second reads, of the same file."""

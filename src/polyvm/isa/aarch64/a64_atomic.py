@@ -128,7 +128,7 @@ def _ordered(size: str, suffix: str, r: str, type_: Type) -> None:
     expand(f"{head} 1 0 0 _:5 0 _:5 rn:5 rt:5", stlr, ext="LOR", name=f"stllr{suffix}_{r}",
            asm=f"stllr{suffix} {{rt:{r}}}, [{{rn}}]", rt="rt", rn="rn")  # fmt: skip
 
-    @insn(f"{size} 111 0 00 101 _:5 1 100 00 rn:5 rt:5", ext="LRCPC", name=f"ldapr{suffix}_{r}",
+    @insn(f"{size} 111 0 00 101 11111 1 100 00 rn:5 rt:5", ext="LRCPC", name=f"ldapr{suffix}_{r}",
           asm=f"ldapr{suffix} {{rt:{r}}}, [{{rn}}]")  # fmt: skip
     def ldapr(b: A64, rt: XD, rn: XSP) -> None:
         b.set_x(rt, b.load(_address(b, rn, type_, exits.READ), type_, "acq").zext(I64))

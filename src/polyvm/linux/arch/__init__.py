@@ -56,6 +56,7 @@ class Arch:
 
     # Flags of open(2) whose values are not asm-generic's: (this architecture's, asm-generic's).
     open_flags: tuple[tuple[int, int], ...] = ()
+    address_mask = (1 << 64) - 1  # the bits of addresses that the processor looks at
     protections = 0  # PROT_ flags beyond those of all architectures
 
     def hardware(self, isa: Isa) -> dict[str, int]:

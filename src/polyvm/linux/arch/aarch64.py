@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
     from polyvm.linux.arch import Fault
 
-# asm/hwcap.h: the bits of AT_HWCAP and AT_HWCAP2 in their order, as /proc/cpuinfo calls them. "-": what no program needs to know
-# of, or what is not in use.
+# The bits of AT_HWCAP and AT_HWCAP2 in their order (asm/hwcap.h), as /proc/cpuinfo calls them.
 _HWCAP = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 sm4 asimddp "
     "sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg"
@@ -49,6 +48,7 @@ class Aarch64(Arch):
     smallest_frame = 4720
     trampoline = struct.pack("<II", 0xD2801168, 0xD4000001)  # mov x8, #__NR_rt_sigreturn; svc #0
     restorer = True
+    address_mask = (1 << 56) - 1  # the top byte is ignored (Documentation/arch/arm64/tagged-pointers.rst)
     info_always = False
     # O_DIRECTORY, O_NOFOLLOW, O_DIRECT, O_LARGEFILE (asm/fcntl.h)
     open_flags = ((0o40000, 0o200000), (0o100000, 0o400000), (0o200000, 0o40000), (0o400000, 0o100000))
@@ -56,19 +56,24 @@ class Aarch64(Arch):
 
     def hardware(self, isa: Isa) -> dict[str, int]:
         """asm/hwcap.h"""
-        has = {name.lower() for name in isa.extensions}
-        return {
-            "HWCAP": sum(1 << bit for bit, name in enumerate(_HWCAP) if name in has),
-            "HWCAP2": sum(1 << bit for bit, name in enumerate(_HWCAP2) if name in has),
-        }
+        from polyvm.isa.aarch64.features import HWCAP, HWCAP2
+
+        return {"HWCAP": HWCAP, "HWCAP2": HWCAP2}
 
     def cpuinfo(self, isa: Isa, processors: int) -> str:
         """As arch/arm64/kernel/cpuinfo.c prints it."""
-        has = {name.lower() for name in isa.extensions}
-        features = " ".join(name for name in (*_HWCAP, *_HWCAP2) if name in has)
+        from polyvm.isa.aarch64.features import ID_REGISTERS
+
+        midr = ID_REGISTERS["midr_el1"][2]
+        bits = self.hardware(isa)
+        features = " ".join(
+            name for names, word in ((_HWCAP, bits["HWCAP"]), (_HWCAP2, bits["HWCAP2"])) for bit, name in enumerate(names)
+            if word >> bit & 1
+        )  # fmt: skip
         return "".join(
-            f"processor\t: {n}\nBogoMIPS\t: 100.00\nFeatures\t: {features}\nCPU implementer\t: 0x00\nCPU architecture: 8\n"
-            "CPU variant\t: 0x0\nCPU part\t: 0x000\nCPU revision\t: 0\n\n" for n in range(processors)
+            f"processor\t: {n}\nBogoMIPS\t: 100.00\nFeatures\t: {features}\nCPU implementer\t: {midr >> 24:#04x}\n"
+            f"CPU architecture: 8\nCPU variant\t: {midr >> 20 & 15:#x}\nCPU part\t: {midr >> 4 & 0xFFF:#05x}\n"
+            f"CPU revision\t: {midr & 15}\n\n" for n in range(processors)
         )  # fmt: skip
 
     def start(self, core: Core) -> None:
