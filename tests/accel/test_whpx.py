@@ -14,7 +14,7 @@ from polyvm.accel.ffi import whpx as ffi
 from polyvm.accel.whpx import Whpx
 from polyvm.errors import EngineError, UnsupportedError, UsageError
 from polyvm.mem.guest import GuestMemory
-from polyvm.testing.fake_whpx import FakeWhpx
+from polyvm.testing.whpx import ScriptedWhpx
 from polyvm.vcpu.contract import CpuidLeaf, DebugControl, MsiRoute, PinRoute, VmConfig
 from polyvm.vcpu.machine_exits import (
     Debug,
@@ -42,7 +42,7 @@ class Machine:
     """A fake and a machine on it."""
 
     def __init__(self, **config: Any) -> None:
-        self.fake = FakeWhpx()
+        self.fake = ScriptedWhpx()
         self.vm: WhpxVm = Whpx((self.fake.platform, self.fake.emulator)).create_vm(VmConfig(**config))
         self.vcpu = self.vm.create_vcpu(0)
 
@@ -146,7 +146,7 @@ def test_an_emulated_instruction_reads_then_writes(machine: Machine) -> None:
     """`or dword [device], 1`: an exit for the read, one for the write of what was answered, and only then the guest goes on."""
     seen: list[str] = []
 
-    def instruction(fake: FakeWhpx, context: int, place: Any) -> bool:
+    def instruction(fake: ScriptedWhpx, context: int, place: Any) -> bool:
         seen.append("begins")
         value = fake.device(context, 0xFE00_0000, 4)
         if value is None or fake.device(context, 0xFE00_0000, 4, value | 1) is None:
@@ -172,7 +172,7 @@ def test_an_emulated_instruction_reaches_memory_itself(machine: Machine) -> None
     """`movs` from memory to a device: only the device is asked about."""
     machine.vm.config.memory.write_u32(0x2000, 0xCAFE)  # type: ignore[union-attr]
 
-    def instruction(fake: FakeWhpx, context: int, place: Any) -> bool:
+    def instruction(fake: ScriptedWhpx, context: int, place: Any) -> bool:
         value = fake.device(context, 0x2000, 4)
         return value is not None and fake.device(context, 0xFE00_0000, 4, value) is not None
 
@@ -186,7 +186,7 @@ def test_an_emulated_instruction_reaches_memory_itself(machine: Machine) -> None
 def test_an_instruction_that_cannot_be_emulated_is_reported_with_its_bytes(machine: Machine) -> None:
     """The platform's emulator gives up."""
 
-    def access(fake: FakeWhpx, vp: int, context: Any) -> None:
+    def access(fake: ScriptedWhpx, vp: int, context: Any) -> None:
         fake.exit(context, "MemoryAccess", rip=0x7C00)
         context.MemoryAccess.InstructionByteCount = 3
         context.MemoryAccess.InstructionBytes[:3] = [0x0F, 0xAE, 0x07]
@@ -198,7 +198,7 @@ def test_an_instruction_that_cannot_be_emulated_is_reported_with_its_bytes(machi
 def test_string_output_is_one_exit_for_each_element(machine: Machine) -> None:
     """rep outsb goes through the emulator."""
 
-    def instruction(fake: FakeWhpx, context: int, place: Any) -> bool:
+    def instruction(fake: ScriptedWhpx, context: int, place: Any) -> bool:
         return all(fake.string_port(context, 0xE9, 1, letter) is not None for letter in b"hi")
 
     machine.fake.instruction = instruction
@@ -255,7 +255,7 @@ def test_exits_become_the_contracts(machine: Machine) -> None:
     machine.exits("UnrecoverableException")
     machine.exits("X64InterruptWindow")
 
-    def ended(fake: FakeWhpx, vp: int, context: Any) -> None:
+    def ended(fake: ScriptedWhpx, vp: int, context: Any) -> None:
         fake.exit(context, "X64ApicEoi")
         context.ApicEoi.InterruptVector = 0x31
 
@@ -266,7 +266,7 @@ def test_exits_become_the_contracts(machine: Machine) -> None:
 def test_model_specific_registers_can_be_answered_and_refused(machine: Machine) -> None:
     """rdmsr gets edx:eax; a refused one is a general protection fault with error code 0."""
 
-    def read(fake: FakeWhpx, vp: int, context: Any) -> None:
+    def read(fake: ScriptedWhpx, vp: int, context: Any) -> None:
         fake.exit(context, "X64MsrAccess")
         context.MsrAccess.MsrNumber = 0x123
 
@@ -290,7 +290,7 @@ def test_cpuid_answers_by_leaf_and_subleaf() -> None:
     machine.vcpu.set_cpuid([CpuidLeaf(1, 0, 1, 2, 3, 4), CpuidLeaf(7, 1, 5, 6, 7, 8, indexed=True)])
 
     def asks(function: int, index: int) -> None:
-        def cpuid(fake: FakeWhpx, vp: int, context: Any) -> None:
+        def cpuid(fake: ScriptedWhpx, vp: int, context: Any) -> None:
             fake.exit(context, "X64Cpuid")
             asked = context.CpuidAccess
             asked.Rax, asked.Rcx, asked.DefaultResultRax, asked.DefaultResultRdx = function, index, 0x77, 0x78
@@ -357,7 +357,7 @@ def test_debugging_sets_the_guests_debug_registers() -> None:
     assert machine.fake.get(0, "Rflags") & 0x100
     assert machine.fake.properties[C["WHvPartitionPropertyCodeExceptionExitBitmap"]][0] == 2
 
-    def hit(fake: FakeWhpx, vp: int, context: Any) -> None:
+    def hit(fake: ScriptedWhpx, vp: int, context: Any) -> None:
         fake.exit(context, "Exception", rip=0x1234)
         context.VpException.ExceptionType, context.VpException.ExceptionParameter = 1, 2
 
@@ -370,12 +370,12 @@ def test_debugging_sets_the_guests_debug_registers() -> None:
 
 def test_what_the_platform_lacks_is_said() -> None:
     """No hypervisor, no library, another guest, an I/O APIC."""
-    absent = FakeWhpx(present=False)
+    absent = ScriptedWhpx(present=False)
     probe = Whpx((absent.platform, absent.emulator)).probe()
     assert not probe.present
     assert "turn on Windows Hypervisor Platform" in probe.reason
     assert not Whpx().probe().present
-    fake = FakeWhpx()
+    fake = ScriptedWhpx()
     accelerator = Whpx((fake.platform, fake.emulator))
     with pytest.raises(UnsupportedError, match="no I/O APIC"):
         accelerator.create_vm(VmConfig(irqchip="full"))

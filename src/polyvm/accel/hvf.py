@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from polyvm.accel.hvf_vcpu import HvfVcpu
     from polyvm.vcpu.contract import IrqLine
 
-_PAGE = {"aarch64": 1 << 14, "x86_64": 1 << 12}  # the host's, which mappings have to be multiples of
+_GUESTS = ("aarch64", "x86_64")
 _R, _W, _X = ffi.HV_MEMORY_READ, ffi.HV_MEMORY_WRITE, ffi.HV_MEMORY_EXEC
 _EVENTFD = "event descriptors are a part of Linux"
 _MISSING = {
@@ -97,7 +98,7 @@ class HvfVm:
 
     def add_memory(self, address: int, host: int, size: int, *, readonly: bool = False, log_dirty: bool = False) -> int:
         """Show memory of this process to the guest, in pages of the host: 16 KiB on Apple silicon."""
-        page = _PAGE[self.guest]
+        page = mmap.PAGESIZE
         if (address | host | size) & (page - 1) or size <= 0:
             raise UsageError(f"guest memory comes in pages of {page} bytes here, not {size:#x} bytes at {address:#x}")
         for other, _, length in self._slots.values():
@@ -241,7 +242,7 @@ class Hvf:
             library = self.library()
         except UnsupportedError as error:
             return Availability(self.name, False, str(error).removeprefix("hvf: "))
-        if self.guest not in _PAGE:
+        if self.guest not in _GUESTS:
             return Availability(self.name, False, f"the framework has no guests on {self.guest}")
         arm = self.guest == "aarch64"
         gic = arm and hasattr(library, ffi.GIC_CONFIG_CREATE)
@@ -272,8 +273,6 @@ class Hvf:
     def simd_setter(self) -> Any:
         """A function (vcpu, register, address of 16 bytes) for hv_vcpu_set_simd_fp_reg, which ctypes cannot call."""
         if self.set_simd is None:
-            import mmap
-
             library = self.library()
             system = ctypes.CDLL(None)
             code = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANON | ffi.MAP_JIT, 7)

@@ -1,11 +1,11 @@
-"""An x86-64 virtual CPU of Hypervisor.framework: Intel's VMX with its control structure (Intel SDM, volume 3, chapters 25 to 28)."""
+"""An x86-64 virtual CPU of Hypervisor.framework: Intel's VMX (Intel SDM, volume 3, chapters 25 to 28)."""
 
 from __future__ import annotations
 
 import ctypes
-import struct
 from typing import TYPE_CHECKING, Any
 
+from polyvm.accel import fxsave
 from polyvm.accel.ffi import hvf as ffi
 from polyvm.accel.hvf_vcpu import HvfVcpu
 from polyvm.accel.registers import checked
@@ -36,7 +36,7 @@ _NATIVE_MSRS = (0x10, 0x174, 0x175, 0x176, 0xC0000081, 0xC0000082, 0xC0000083, 0
                 0xC0000103)  # fmt: skip
 _EVENT_VALID, _EVENT_ERROR = 1 << 31, 1 << 11
 _M64 = 0xFFFF_FFFF_FFFF_FFFF
-_FXSAVE = struct.Struct("<HHBxHQQII")  # fcw, fsw, abridged ftw, fop, fip, fdp, mxcsr, its mask
+_FPSTATE = 4096  # bytes: an XSAVE image
 
 _REGS = checked(X86Regs, [(name, R[name.upper()]) for name in X86Regs.__dataclass_fields__])
 _SEGMENTS = {"cs": "CS", "ds": "DS", "es": "ES", "fs": "FS", "gs": "GS", "ss": "SS", "tr": "TR", "ldt": "LDTR"}
@@ -319,7 +319,7 @@ class HvfX86(HvfVcpu):
         if kind is X86Regs:
             return X86Regs(**{name: self._reg(number) for name, number in _REGS.items()})
         if kind is X86Fpu:
-            return self._read_fpu()
+            return fxsave.unpack(bytes(self._fpstate()))
         found = X86Special(cr2=self._reg(_PLAIN["cr2"]), cr8=self._reg(_PLAIN["cr8"]) >> 4)
         for name, there in _SEGMENTS.items():
             parts = (self._vmcs(f"GUEST_{there}{part}") for part in ("_BASE", "_LIMIT", "", "_AR"))
@@ -355,22 +355,15 @@ class HvfX86(HvfVcpu):
         else:
             self._store_fpu(record)
 
-    def _read_fpu(self) -> X86Fpu:
-        area = (ctypes.c_uint8 * 4096)()
-        self._call("hv_vcpu_read_fpstate", ctypes.byref(area), ctypes.sizeof(area))
-        data = bytes(area)
-        fcw, fsw, ftw, fop, fip, fdp, mxcsr, _ = _FXSAVE.unpack_from(data)
-        wide = [int.from_bytes(data[at : at + 16], "little") for at in range(32, 416, 16)]
-        return X86Fpu(tuple(v & (1 << 80) - 1 for v in wide[:8]), fcw, fsw, ftw, fop, fip, fdp, mxcsr, tuple(wide[8:]))
+    def _fpstate(self) -> bytearray:
+        area = (ctypes.c_uint8 * _FPSTATE)()
+        self._call("hv_vcpu_read_fpstate", ctypes.byref(area), _FPSTATE)
+        return bytearray(area)
 
     def _store_fpu(self, record: X86Fpu) -> None:
-        area = (ctypes.c_uint8 * 4096)()
-        self._call("hv_vcpu_read_fpstate", ctypes.byref(area), ctypes.sizeof(area))
-        _FXSAVE.pack_into(area, 0, record.fcw, record.fsw, record.ftw, record.fop, record.fip, record.fdp, record.mxcsr, 0xFFFF)
-        for at, value in zip(range(32, 416, 16), (*record.st, *record.xmm), strict=True):
-            area[at : at + 16] = list(value.to_bytes(16, "little"))
-        area[512] |= 3  # XSTATE_BV: x87 and SSE are not in their initial state (volume 1, 13.4.2)
-        self._call("hv_vcpu_write_fpstate", ctypes.byref(area), ctypes.sizeof(area))
+        image = self._fpstate()
+        fxsave.pack(image, record)
+        self._call("hv_vcpu_write_fpstate", (ctypes.c_uint8 * _FPSTATE).from_buffer(image), _FPSTATE)
 
     def get_regs(self) -> X86Regs:
         """General registers."""

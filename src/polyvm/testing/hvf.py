@@ -3,9 +3,11 @@
 Its functions are C function pointers of the real signatures, so every call passes through the same conversions as on macOS. It
 executes no instructions: `script` holds what the processor does next, functions that change registers and say why it came back.
 
-    fake = FakeHvf("aarch64")
+    fake = ScriptedHvf("aarch64")
     fake.script.append(lambda fake: fake.exception(0x16 << 26))    # HVC
     vm = Hvf(fake.library, machine="arm64", set_simd=fake.set_simd).create_vm(VmConfig(guest="aarch64"))
+
+After that it does what `scripts` say, steps of `polyvm.testing.steps` for each processor.
 """
 
 from __future__ import annotations
@@ -16,9 +18,22 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import hvf as ffi
+from polyvm.testing.steps import (
+    Failure,
+    HaltStep,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Script,
+    ShutdownStep,
+    Slot,
+    Spin,
+    Step,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _OK, _BAD, _NO_DEVICE, _BUSY = ffi.HV_SUCCESS, ffi.HV_BAD_ARGUMENT, ffi.HV_NO_DEVICE, ffi.HV_BUSY
 _VMCS_OF = {number: name for name, number in ffi.VMCS.items()}
@@ -26,13 +41,15 @@ _VMCS_OF = {number: name for name, number in ffi.VMCS.items()}
 _CAPABILITIES = {0: 0x7F << 32 | 0x16, 1: 0xFFF9FFFE << 32 | 0x0401E172, 2: 0xFF << 32, 3: 0x3FFFF << 32 | 0x11FF}
 
 
-class FakeHvf:
+class ScriptedHvf:
     """One virtual machine. After use: `registers` by (kind, number), `mapped` ranges by address as (host, size, flags), `spis`
     and `messages` of the interrupt controller, `calls` in order. Virtual CPUs share their registers."""
 
-    def __init__(self, architecture: str, *, gic: bool = True) -> None:
+    def __init__(self, architecture: str, scripts: Sequence[Sequence[Step]] | None = None, *, gic: bool = True) -> None:
         self.architecture = architecture
-        self.script: list[Callable[[FakeHvf], None]] = []
+        self.scripts = None if scripts is None else [Script(steps) for steps in scripts]
+        self.slots: dict[int, Slot] = {}
+        self.script: list[Callable[[ScriptedHvf], None]] = []
         self.registers: dict[tuple[str, int], int] = {}
         self.mapped: dict[int, tuple[int, int, int]] = {}
         self.spis: list[tuple[int, bool]] = []
@@ -81,7 +98,8 @@ class FakeHvf:
 
     def vmx(self, reason: int, detail: int = 0, *, length: int = 2, **fields: int) -> None:
         """x86-64: a VMX exit with its qualification, and other fields of the VMCS."""
-        for name, value in {"RO_EXIT_REASON": reason, "RO_EXIT_QUALIFIC": detail, "RO_VMEXIT_INSTR_LEN": length, **fields}.items():
+        basic = {"RO_EXIT_REASON": reason, "RO_EXIT_QUALIFIC": detail, "RO_VMEXIT_INSTR_LEN": length}
+        for name, value in (basic | fields).items():
             self.registers["vmcs", ffi.VMCS[name]] = value
 
     def reg(self, name: str) -> int:
@@ -96,6 +114,60 @@ class FakeHvf:
         """x86-64: a field of the VMCS."""
         return self.registers.get(("vmcs", ffi.VMCS[name]), 0)
 
+    # -- scripts of steps -----------------------------------------------------------------------------------------
+
+    def _find(self, address: int, size: int) -> Slot | None:
+        return next((s for s in self.slots.values() if s.address <= address and address + size <= s.address + s.size), None)
+
+    def _follow(self, script: Script) -> bool:
+        """The exit of the next step; False: the guest only computes. What is read goes to x1, or to rax."""
+        if script.waiting:
+            script.answered(self.reg("x1" if self.architecture == "aarch64" else "RAX"))
+        step = script.next(self._find)
+        if isinstance(step, Spin):
+            return False
+        (self._follow_arm if self.architecture == "aarch64" else self._follow_x86)(step)
+        return True
+
+    def _follow_arm(self, step: Step) -> None:
+        if isinstance(step, (MmioRead, MmioWrite)):
+            write = isinstance(step, MmioWrite)
+            if isinstance(step, MmioWrite):
+                self.registers["reg", 1] = step.value
+            size = step.size.bit_length() - 1
+            self.exception(0x24 << 26 | 1 << 24 | size << 22 | 1 << 16 | 1 << 15 | write << 6, physical=step.address)
+        elif isinstance(step, HaltStep):
+            self.exception(0x01 << 26)
+        elif isinstance(step, ShutdownStep):
+            self.registers["reg", 0] = 0x8400_0008
+            self.exception(0x16 << 26)
+        elif isinstance(step, Failure):
+            self.leaves(step.code)
+
+    def _follow_x86(self, step: Step) -> None:
+        if isinstance(step, (PortRead, PortWrite)):
+            if isinstance(step, PortWrite):
+                self.registers["reg", ffi.X86_REGISTERS["RAX"]] = step.value
+            self.vmx(ffi.EXIT_IO, step.size - 1 | isinstance(step, PortRead) << 3 | step.port << 16, length=1)
+        elif isinstance(step, (MmioRead, MmioWrite)):
+            write = isinstance(step, MmioWrite)
+            if isinstance(step, MmioWrite):
+                self.registers["reg", ffi.X86_REGISTERS["RAX"]] = step.value
+            # mov between [bx] and al, ax or eax, put where the guest is.
+            code = (b"\x66" if step.size == 4 else b"") + bytes([(0x88 if write else 0x8A) + (step.size > 1), 0x07])
+            place = self.vmcs("GUEST_CS_BASE") + self.reg("RIP")
+            slot = self._find(place, len(code))
+            assert slot is not None
+            ctypes.memmove(slot.host + place - slot.address, code, len(code))
+            self.vmx(ffi.EXIT_EPT_VIOLATION, 2 if write else 1)
+            self.registers["vmcs", ffi.VMCS["GUEST_PHYSICAL_ADDRESS"]] = step.address
+        elif isinstance(step, HaltStep):
+            self.vmx(ffi.EXIT_HLT, length=1)
+        elif isinstance(step, ShutdownStep):
+            self.vmx(ffi.EXIT_TRIPLE_FAULT)
+        elif isinstance(step, Failure):
+            self.vmx(step.code)
+
     # -- machine and memory ---------------------------------------------------------------------------------------
 
     def _hv_vm_create(self, _: Any) -> int:
@@ -109,19 +181,21 @@ class FakeHvf:
         return _OK
 
     def _hv_vm_map(self, host: int, address: int, size: int, flags: int) -> int:
-        page = 0x4000 if self.architecture == "aarch64" else 0x1000
-        if not self.machines or (host | address | size) & (page - 1):
+        if not self.machines or (host | address | size) & 0xFFF:
             return _BAD
         self.mapped[address] = host, size, flags
+        self.slots[address] = Slot(address, size, host, not flags & ffi.HV_MEMORY_WRITE)
         return _OK
 
     def _hv_vm_unmap(self, address: int, size: int) -> int:
+        self.slots.pop(address, None)
         return _OK if self.mapped.pop(address, None) is not None else _BAD
 
     def _hv_vm_protect(self, address: int, size: int, flags: int) -> int:
         if address not in self.mapped:
             return _BAD
         self.mapped[address] = self.mapped[address][0], size, flags
+        self.slots[address].readonly = not flags & ffi.HV_MEMORY_WRITE
         return _OK
 
     # -- processors -----------------------------------------------------------------------------------------------
@@ -151,9 +225,13 @@ class FakeHvf:
         if not self._cancelled.is_set() and self.script:
             self.script.pop(0)(self)
             return _OK
+        if not self._cancelled.is_set() and self.scripts is not None and self._follow(self.scripts[vcpu]):
+            return _OK
         # A guest that only computes: until it is cancelled.
         self._cancelled.wait()
         self._cancelled.clear()
+        if self.scripts is not None:
+            self.scripts[vcpu].kicked()
         if self.architecture == "aarch64":
             self.leaves(ffi.HV_EXIT_REASON_CANCELED)
         else:

@@ -3,9 +3,11 @@
 Its functions are C function pointers of the real signatures, so every call passes through the same conversions as on Windows. It
 executes no instructions: `script` holds what the processor does next, functions that fill in the exit's context.
 
-    fake = FakeWhpx()
+    fake = ScriptedWhpx()
     fake.script.append(lambda fake, vp, context: fake.port(context, 0x3F8, 1, write=True, rax=65))
     vm = Whpx((fake.platform, fake.emulator)).create_vm(VmConfig())
+
+After that it does what `scripts` say, steps of `polyvm.testing.steps` for each processor.
 """
 
 from __future__ import annotations
@@ -16,11 +18,23 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import whpx as ffi
+from polyvm.testing.steps import (
+    HaltStep,
+    MmioRead,
+    MmioWrite,
+    PortRead,
+    PortWrite,
+    Script,
+    ShutdownStep,
+    Slot,
+    Spin,
+    Step,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    Step = Callable[["FakeWhpx", int, ffi.WHV_RUN_VP_EXIT_CONTEXT], None]
+    Move = Callable[["ScriptedWhpx", int, ffi.WHV_RUN_VP_EXIT_CONTEXT], None]
 
 C = ffi.CONSTANTS
 _OK, _INVALID = 0, ffi.E_INVALIDARG - (1 << 32)
@@ -29,17 +43,21 @@ _UNKNOWN = ffi.WHV_E_INVALID_VP_REGISTER_NAME - (1 << 32)
 _MISSING = ffi.WHV_E_VP_DOES_NOT_EXIST - (1 << 32)
 
 
-class FakeWhpx:
+class ScriptedWhpx:
     """One partition at a time. After use: `properties` by code, `mapped` ranges by guest address as (host, size, flags),
     `registers` by (processor, name) as 16 bytes, `interrupts` requested, `calls` in order."""
 
-    def __init__(self, *, features: int = 0xF, extended: int = 0x3F, present: bool = True) -> None:
+    def __init__(
+        self, scripts: Sequence[Sequence[Step]] | None = None, *, features: int = 0xF, extended: int = 0x3F, present: bool = True
+    ) -> None:
         self.capabilities = {
             C["WHvCapabilityCodeHypervisorPresent"]: int(present),
             C["WHvCapabilityCodeFeatures"]: features,
             C["WHvCapabilityCodeExtendedVmExits"]: extended,
         }
-        self.script: list[Step] = []
+        self.script: list[Move] = []
+        self.scripts = None if scripts is None else [Script(steps) for steps in scripts]
+        self.slots: dict[int, Slot] = {}
         self.properties: dict[int, bytes] = {}
         self.mapped: dict[int, tuple[int, int, int]] = {}
         self.dirty: dict[int, bytes] = {}
@@ -50,7 +68,7 @@ class FakeWhpx:
         self.calls: list[str] = []
         self.partitions = 0
         self.is_set_up = False
-        self.instruction: Callable[[FakeWhpx, int, Any], bool] | None = None
+        self.instruction: Callable[[ScriptedWhpx, int, Any], bool] | None = None
         self._callbacks: ffi.WHV_EMULATOR_CALLBACKS | None = None
         self._cancelled: dict[int, threading.Event] = {}
         self._kept: list[Any] = []
@@ -97,6 +115,45 @@ class FakeWhpx:
         access = context.IoPortAccess
         access.AccessInfo, access.PortNumber, access.Rax = write | size << 1 | string << 4, port, rax
 
+    # -- scripts of steps -----------------------------------------------------------------------------------------
+
+    def _find(self, address: int, size: int) -> Slot | None:
+        return next((s for s in self.slots.values() if s.address <= address and address + size <= s.address + s.size), None)
+
+    def _follow(self, script: Script, vp: int, context: ffi.WHV_RUN_VP_EXIT_CONTEXT) -> bool:
+        """The exit of the next step; False: the guest only computes."""
+        if script.waiting:
+            script.answered(self.get(vp, "Rax"))
+        step = script.next(self._find)
+        rip = self.get(vp, "Rip")
+        if isinstance(step, Spin):
+            return False
+        if isinstance(step, (PortRead, PortWrite)):
+            write = isinstance(step, PortWrite)
+            rax = step.value if isinstance(step, PortWrite) else self.get(vp, "Rax")
+            self.port(context, step.port, step.size, write=write, rax=rax)
+            context.VpContext.Rip = rip
+        elif isinstance(step, (MmioRead, MmioWrite)):
+            self.exit(context, "MemoryAccess", rip=rip)
+            self.instruction = lambda fake, held, place: fake._move(step, held, place[0].Rip)
+        elif isinstance(step, HaltStep):
+            self.set(vp, "Rip", rip + 1)
+            self.exit(context, "X64Halt", rip=rip)
+        elif isinstance(step, ShutdownStep):
+            self.exit(context, "UnrecoverableException", rip=rip)
+        else:
+            self.exit(context, "None", rip=rip)
+            context.ExitReason = getattr(step, "code", 0)
+        return True
+
+    def _move(self, step: MmioRead | MmioWrite, context: int, rip: int) -> bool:
+        value = step.value if isinstance(step, MmioWrite) else None
+        found = self.device(context, step.address, step.size, value)
+        if found is None:
+            return False
+        self.finish(context, {"Rip": rip + 2} if isinstance(step, MmioWrite) else {"Rip": rip + 2, "Rax": found})
+        return True
+
     # -- the platform -------------------------------------------------------------------------------------------
 
     def _WHvGetCapability(self, code: int, buffer: int, size: int, written: Any) -> int:
@@ -131,13 +188,18 @@ class FakeWhpx:
         if not self.is_set_up or (host | address | size) & 0xFFF:
             return _INVALID
         self.mapped[address] = host, size, flags
+        self.slots[address] = Slot(address, size, host, not flags & C["WHvMapGpaRangeFlagWrite"])
         return _OK
 
     def _WHvUnmapGpaRange(self, handle: int, address: int, size: int) -> int:
+        self.slots.pop(address, None)
         return _OK if self.mapped.pop(address, None) is not None else ffi.WHV_E_GPA_RANGE_NOT_FOUND - (1 << 32)
 
     def _WHvQueryGpaRangeDirtyBitmap(self, handle: int, address: int, size: int, bitmap: Any, room: int) -> int:
         data = self.dirty.pop(address, b"").ljust(room, b"\0")
+        if found := self.slots[address].dirty:
+            data = sum(1 << page for page in found).to_bytes(room, "little")
+            found.clear()
         ctypes.memmove(bitmap, data, room)
         return _OK
 
@@ -169,9 +231,13 @@ class FakeWhpx:
         if not self._cancelled[vp].is_set() and self.script:
             self.script.pop(0)(self, vp, context)
             return _OK
+        if not self._cancelled[vp].is_set() and self.scripts is not None and self._follow(self.scripts[vp], vp, context):
+            return _OK
         # A guest that only computes: until it is cancelled.
         self._cancelled[vp].wait()
         self._cancelled[vp].clear()
+        if self.scripts is not None:
+            self.scripts[vp].kicked()
         self.exit(context, "Canceled")
         return _OK
 
