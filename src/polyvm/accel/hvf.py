@@ -8,15 +8,15 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import hvf as ffi
+from polyvm.accel.frame import LibraryVm, Slot, not_routed
 from polyvm.errors import EngineError, UnsupportedError, UsageError
 from polyvm.vcpu.capabilities import Availability, Capabilities
-from polyvm.vcpu.contract import MsiRoute, PinRoute, VmConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from polyvm.accel.hvf_vcpu import HvfVcpu
-    from polyvm.vcpu.contract import IrqLine
+    from polyvm.vcpu.contract import IrqLine, MsiRoute, PinRoute, VmConfig
 
 _GUESTS = ("aarch64", "x86_64")
 _R, _W, _X = ffi.HV_MEMORY_READ, ffi.HV_MEMORY_WRITE, ffi.HV_MEMORY_EXEC
@@ -51,30 +51,21 @@ class _Line:
         self.vm.set_line(self.gsi, False)
 
 
-class HvfVm:
+class HvfVm(LibraryVm):
     """See `polyvm.vcpu.contract.Vm`. The framework has one virtual machine in a process."""
 
+    vcpus: Sequence[HvfVcpu]
+
     def __init__(self, owner: Hvf, config: VmConfig, capabilities: Capabilities) -> None:
+        super().__init__(config, capabilities)
         self.owner = owner
         self.library = owner.library()
-        self.config, self.capabilities = config, capabilities
-        self.guest = config.guest
-        self.vcpus: Sequence[HvfVcpu] = []
         self.lines: dict[int, bool] = {}
-        self._slots: dict[int, tuple[int, int, int]] = {}
-        self._next = 0
-        self._closed = False
-        self._routes: dict[int, MsiRoute] = {}
         self.call("hv_vm_create", None if self.guest == "aarch64" else 0)
-        self._pinned = False
         try:
             if config.irqchip == "full":
                 self._create_gic()
-            if config.memory is not None:
-                config.memory.pin()
-                self._pinned = True
-                for region in config.memory.regions:
-                    self.add_memory(region.address, region.host, region.size, readonly=region.readonly)
+            self.show_memory()
         except BaseException:
             self.close()
             raise
@@ -96,43 +87,18 @@ class HvfVm:
 
     # -- memory -----------------------------------------------------------------------------------------------
 
-    def add_memory(self, address: int, host: int, size: int, *, readonly: bool = False, log_dirty: bool = False) -> int:
-        """Show memory of this process to the guest, in pages of the host: 16 KiB on Apple silicon."""
-        page = mmap.PAGESIZE
-        if (address | host | size) & (page - 1) or size <= 0:
-            raise UsageError(f"guest memory comes in pages of {page} bytes here, not {size:#x} bytes at {address:#x}")
-        for other, _, length in self._slots.values():
-            if address < other + length and other < address + size:
-                raise UsageError(f"guest memory at {address:#x} overlaps that at {other:#x}")
-        if log_dirty:
-            self.capabilities.require("dirty_log")
-        self.call("hv_vm_map", host, address, size, _R | _X | (0 if readonly else _W))
-        number, self._next = self._next, self._next + 1
-        self._slots[number] = address, host, size
-        return number
+    @staticmethod
+    def _flags(slot: Slot) -> int:
+        return _R | _X | (0 if slot.readonly else _W)
 
-    def _slot(self, number: int) -> tuple[int, int, int]:
-        if number not in self._slots:
-            raise UsageError(f"there is no memory slot {number}")
-        return self._slots[number]
+    def _map(self, slot: Slot) -> None:
+        self.call("hv_vm_map", slot.host, slot.address, slot.size, self._flags(slot))
 
-    def set_memory_flags(self, slot: int, *, readonly: bool, log_dirty: bool) -> None:
-        """Change what may be done to it."""
-        address, _, size = self._slot(slot)
-        if log_dirty:
-            self.capabilities.require("dirty_log")
-        self.call("hv_vm_protect", address, size, _R | _X | (0 if readonly else _W))
+    def _unmap(self, slot: Slot) -> None:
+        self.call("hv_vm_unmap", slot.address, slot.size)
 
-    def remove_memory(self, slot: int) -> None:
-        """Take it away from the guest."""
-        address, _, size = self._slot(slot)
-        self.call("hv_vm_unmap", address, size)
-        del self._slots[slot]
-
-    def dirty_log(self, slot: int) -> bytes:
-        """Not here."""
-        self.capabilities.require("dirty_log")
-        return b""
+    def _protect(self, slot: Slot) -> None:
+        self.call("hv_vm_protect", slot.address, slot.size, self._flags(slot))
 
     # -- interrupts -------------------------------------------------------------------------------------------
 
@@ -160,58 +126,22 @@ class HvfVm:
 
     def set_routes(self, routes: Iterable[MsiRoute | PinRoute]) -> None:
         """Lines have their own numbers here: no other routes."""
-        for route in routes:
-            if isinstance(route, MsiRoute) or route.gsi != route.pin:
-                raise UnsupportedError(f"hvf: interrupt {route.gsi} cannot be routed elsewhere")
-
-    def add_irqfd(self, fd: int, gsi: int, resample: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("irqfd")
-
-    def remove_irqfd(self, fd: int, gsi: int) -> None:
-        """Not here."""
-        self.capabilities.require("irqfd")
-
-    def add_ioeventfd(self, fd: int, address: int, size: int, *, port: bool = False, match: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("ioeventfd")
-
-    def remove_ioeventfd(self, fd: int, address: int, size: int, *, port: bool = False, match: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("ioeventfd")
-
-    def coalesce(self, address: int, size: int, *, port: bool = False) -> None:
-        """Not here."""
-        self.capabilities.require("coalesced_mmio")
+        not_routed(routes, "hvf")
 
     # -- life -------------------------------------------------------------------------------------------------
 
-    def create_vcpu(self, number: int) -> HvfVcpu:
-        """Another virtual CPU; it belongs to the thread that first runs it."""
-        if not 0 <= number < self.config.vcpus or any(vcpu.id == number for vcpu in self.vcpus):
-            raise UsageError(f"there is no virtual CPU {number} to make; the machine has {self.config.vcpus}")
-        vcpu: HvfVcpu
+    def _new_vcpu(self, number: int) -> HvfVcpu:
+        """It belongs to the thread that first runs it."""
         if self.guest == "aarch64":
             from polyvm.accel.hvf_aarch64 import HvfA64
 
-            vcpu = HvfA64(self, number)
-        else:
-            from polyvm.accel.hvf_x86_64 import HvfX86
+            return HvfA64(self, number)
+        from polyvm.accel.hvf_x86_64 import HvfX86
 
-            vcpu = HvfX86(self, number)
-        self.vcpus = [*self.vcpus, vcpu]
-        return vcpu
+        return HvfX86(self, number)
 
-    def close(self) -> None:
-        """End the machine."""
-        if self._closed:
-            return
-        self._closed = True
-        for vcpu in self.vcpus:
-            vcpu.close()
+    def _destroy(self) -> None:
         self.library.hv_vm_destroy()
-        if self._pinned and self.config.memory is not None:
-            self.config.memory.unpin()
 
 
 class Hvf:

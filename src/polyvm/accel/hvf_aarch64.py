@@ -83,13 +83,15 @@ class HvfA64(HvfVcpu):
 
     def _create(self) -> None:
         self.vm.call("hv_vcpu_create", ctypes.byref(self._handle), ctypes.byref(self._exit), None)
+        self._store(A64Regs())
         self._set_sys(ffi.SYSTEM_REGISTERS["MPIDR_EL1"], 0x8000_0000 | self.id)
 
     def _destroy(self) -> None:
         self.vm.library.hv_vcpu_destroy(self._handle)
 
     def _cancel(self) -> None:
-        self.vm.library.hv_vcpus_exit(ctypes.byref(self._handle), 1)
+        if self._owner is not None:
+            self.vm.library.hv_vcpus_exit(ctypes.byref(self._handle), 1)
 
     def _apply_debug(self) -> None:
         control = self._debug
@@ -128,10 +130,7 @@ class HvfA64(HvfVcpu):
         self._call("hv_vcpu_run")
         found = self._exit.contents
         if found.reason == ffi.HV_EXIT_REASON_CANCELED:
-            if self._kicked or self._closed:
-                self._kicked = False
-                return exits.Interrupted()
-            return None
+            return None  # `_run` looks why
         if found.reason == ffi.HV_EXIT_REASON_VTIMER_ACTIVATED:
             return exits.SystemEvent("timer")
         if found.reason != ffi.HV_EXIT_REASON_EXCEPTION:

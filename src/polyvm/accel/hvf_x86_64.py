@@ -113,7 +113,8 @@ class HvfX86(HvfVcpu):
         self.vm.library.hv_vcpu_destroy(self._handle)
 
     def _cancel(self) -> None:
-        self.vm.library.hv_vcpu_interrupt(ctypes.byref(self._handle), 1)
+        if self._owner is not None:
+            self.vm.library.hv_vcpu_interrupt(ctypes.byref(self._handle), 1)
 
     def _apply_debug(self) -> None:
         control = self._debug
@@ -130,10 +131,7 @@ class HvfX86(HvfVcpu):
         if whole >> 31 & 1:
             return exits.FailEntry(reason)
         if reason == ffi.EXIT_EXTERNAL_INTERRUPT:
-            if self._kicked or self._closed:
-                self._kicked = False
-                return exits.Interrupted()
-            return None
+            return None  # `_run` looks why
         if reason == ffi.EXIT_EPT_VIOLATION:
             return self._violation(detail)
         if reason == ffi.EXIT_IO:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import whpx as ffi
+from polyvm.accel.frame import LibraryVm, Slot
 from polyvm.accel.whpx_vcpu import WhpxVcpu
 from polyvm.errors import EngineError, UnsupportedError, UsageError
 from polyvm.vcpu.capabilities import Availability, Capabilities
 from polyvm.vcpu.contract import MsiRoute, PinRoute, VmConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from polyvm.vcpu.contract import IrqLine
 
@@ -35,19 +35,6 @@ _MISSING = {
 }
 
 
-class _Slot:
-    """A range of memory that the guest sees."""
-
-    def __init__(self, address: int, host: int, size: int, *, readonly: bool, log_dirty: bool) -> None:
-        self.address, self.host, self.size = address, host, size
-        self.readonly, self.log_dirty = readonly, log_dirty
-
-    @property
-    def flags(self) -> int:
-        """WHV_MAP_GPA_RANGE_FLAGS."""
-        return _R | _X | (0 if self.readonly else _W) | (_DIRTY if self.log_dirty else 0)
-
-
 class _Line:
     """An interrupt line: a message on its rising edge."""
 
@@ -65,31 +52,22 @@ class _Line:
         self.vm.raise_gsi(self.gsi)
 
 
-class WhpxVm:
-    """See `polyvm.vcpu.contract.Vm`."""
+class WhpxVm(LibraryVm):
+    """See `polyvm.vcpu.contract.Vm`. What the partition is like is fixed when a virtual CPU is first used: so long, ranges of
+    memory wait to be mapped."""
 
-    guest = "x86_64"
+    vcpus: Sequence[WhpxVcpu]
 
     def __init__(self, owner: Whpx, config: VmConfig, capabilities: Capabilities) -> None:
+        super().__init__(config, capabilities)
         self.library, self.emulator = owner.libraries()
-        self.config, self.capabilities = config, capabilities
-        self.vcpus: Sequence[WhpxVcpu] = []
         self.handle = ctypes.c_void_p()
         self.is_set_up = False
-        self._closed = False
-        self._slots: dict[int, _Slot] = {}
-        self._next = 0
         self._routes: dict[int, MsiRoute] = {}
         self._exceptions = 0
-        self._before: list[Callable[[], None]] = []
         self.call("WHvCreatePartition", ctypes.byref(self.handle))
-        self._pinned = False
         try:
-            if config.memory is not None:
-                config.memory.pin()
-                self._pinned = True
-                for region in config.memory.regions:
-                    self.add_memory(region.address, region.host, region.size, readonly=region.readonly)
+            self.show_memory()
         except BaseException:
             self.close()
             raise
@@ -107,10 +85,6 @@ class WhpxVm:
         status = getattr(self.emulator, name)(*arguments)
         if status < 0:
             raise EngineError(f"whpx: {name} answers {status & 0xFFFF_FFFF:#010x}")
-
-    def pause(self) -> None:
-        """Let another thread come out of `run`."""
-        time.sleep(0.001)
 
     def _property(self, name: str, value: Any) -> None:
         code = C[f"WHvPartitionPropertyCode{name}"]
@@ -137,9 +111,8 @@ class WhpxVm:
             self._property("LocalApicEmulationMode", ctypes.c_uint32(C["WHvX64LocalApicEmulationModeXApic"]))
         self.call("WHvSetupPartition", self.handle)
         self.is_set_up = True
-        for work in self._before:
-            work()
-        self._before.clear()
+        for slot in self._slots.values():
+            self._map(slot)
 
     def want_exceptions(self, debug: bool, software: bool) -> None:
         """Have #DB and #BP come out of the guest."""
@@ -151,69 +124,25 @@ class WhpxVm:
 
     # -- memory -----------------------------------------------------------------------------------------------
 
-    def _when_set_up(self, work: Callable[[], None]) -> None:
+    def _map(self, slot: Slot) -> None:
         if self.is_set_up:
-            work()
-        else:
-            self._before.append(work)
+            flags = _R | _X | (0 if slot.readonly else _W) | (_DIRTY if slot.log_dirty else 0)
+            self.call("WHvMapGpaRange", self.handle, slot.host, slot.address, slot.size, flags)
 
-    def _map(self, slot: _Slot) -> None:
-        self.call("WHvMapGpaRange", self.handle, slot.host, slot.address, slot.size, slot.flags)
-
-    def _unmap(self, slot: _Slot) -> None:
-        self.call("WHvUnmapGpaRange", self.handle, slot.address, slot.size)
-
-    def add_memory(self, address: int, host: int, size: int, *, readonly: bool = False, log_dirty: bool = False) -> int:
-        """Show memory of this process to the guest."""
-        if (address | host | size) & 0xFFF or size <= 0:
-            raise UsageError(f"guest memory comes in pages of 4096 bytes, not {size:#x} bytes at {address:#x}")
-        for other in self._slots.values():
-            if address < other.address + other.size and other.address < address + size:
-                raise UsageError(f"guest memory at {address:#x} overlaps that at {other.address:#x}")
-        if log_dirty:
-            self.capabilities.require("dirty_log")
-        slot = _Slot(address, host, size, readonly=readonly, log_dirty=log_dirty)
-        number, self._next = self._next, self._next + 1
-        self._slots[number] = slot
-        self._when_set_up(lambda: self._map(slot) if self._slots.get(number) is slot else None)
-        return number
-
-    def _slot(self, number: int) -> _Slot:
-        if number not in self._slots:
-            raise UsageError(f"there is no memory slot {number}")
-        return self._slots[number]
-
-    def set_memory_flags(self, slot: int, *, readonly: bool, log_dirty: bool) -> None:
-        """Change what may be done to it."""
-        found = self._slot(slot)
-        if log_dirty:
-            self.capabilities.require("dirty_log")
-        found.readonly, found.log_dirty = readonly, log_dirty
+    def _unmap(self, slot: Slot) -> None:
         if self.is_set_up:
-            self._unmap(found)
-            self._map(found)
+            self.call("WHvUnmapGpaRange", self.handle, slot.address, slot.size)
 
-    def remove_memory(self, slot: int) -> None:
-        """Take it away from the guest."""
-        found = self._slot(slot)
-        del self._slots[slot]
-        if self.is_set_up:
-            self._unmap(found)
+    def _protect(self, slot: Slot) -> None:
+        self._unmap(slot)
+        self._map(slot)
 
-    def is_readonly(self, address: int) -> bool:
-        """Whether the guest may not write to `address`."""
-        return any(s.readonly for s in self._slots.values() if s.address <= address < s.address + s.size)
-
-    def dirty_log(self, slot: int) -> bytes:
-        """The pages that were written to since the last call."""
-        found = self._slot(slot)
-        if not found.log_dirty:
-            raise UsageError(f"memory slot {slot} does not log what is written to")
+    def _dirty(self, slot: Slot) -> bytes:
         self.set_up()
-        words = -(-(found.size >> 12) // 64)
-        bitmap = (ctypes.c_uint64 * words)()
-        self.call("WHvQueryGpaRangeDirtyBitmap", self.handle, found.address, found.size, bitmap, ctypes.sizeof(bitmap))
-        return bytes(bitmap)[: -(-(found.size >> 12) // 8)]
+        pages = slot.size >> 12
+        bitmap = (ctypes.c_uint64 * -(-pages // 64))()
+        self.call("WHvQueryGpaRangeDirtyBitmap", self.handle, slot.address, slot.size, bitmap, ctypes.sizeof(bitmap))
+        return bytes(bitmap)[: -(-pages // 8)]
 
     # -- interrupts -------------------------------------------------------------------------------------------
 
@@ -248,46 +177,13 @@ class WhpxVm:
             new[route.gsi] = route
         self._routes = new
 
-    def add_irqfd(self, fd: int, gsi: int, resample: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("irqfd")
-
-    def remove_irqfd(self, fd: int, gsi: int) -> None:
-        """Not here."""
-        self.capabilities.require("irqfd")
-
-    def add_ioeventfd(self, fd: int, address: int, size: int, *, port: bool = False, match: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("ioeventfd")
-
-    def remove_ioeventfd(self, fd: int, address: int, size: int, *, port: bool = False, match: int | None = None) -> None:
-        """Not here."""
-        self.capabilities.require("ioeventfd")
-
-    def coalesce(self, address: int, size: int, *, port: bool = False) -> None:
-        """Not here."""
-        self.capabilities.require("coalesced_mmio")
-
     # -- life -------------------------------------------------------------------------------------------------
 
-    def create_vcpu(self, number: int) -> WhpxVcpu:
-        """Another virtual CPU."""
-        if not 0 <= number < self.config.vcpus or any(vcpu.id == number for vcpu in self.vcpus):
-            raise UsageError(f"there is no virtual CPU {number} to make; the machine has {self.config.vcpus}")
-        vcpu = WhpxVcpu(self, number)
-        self.vcpus = [*self.vcpus, vcpu]
-        return vcpu
+    def _new_vcpu(self, number: int) -> WhpxVcpu:
+        return WhpxVcpu(self, number)
 
-    def close(self) -> None:
-        """End the machine."""
-        if self._closed:
-            return
-        self._closed = True
-        for vcpu in self.vcpus:
-            vcpu.close()
+    def _destroy(self) -> None:
         self.library.WHvDeletePartition(self.handle)
-        if self._pinned and self.config.memory is not None:
-            self.config.memory.unpin()
 
 
 class Whpx:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvm.accel import whpx_registers as maps
 from polyvm.accel.ffi import whpx as ffi
+from polyvm.accel.frame import LibraryVcpu
 from polyvm.errors import MemoryFault, UnsupportedError
 from polyvm.vcpu import machine_exits as exits
 from polyvm.vcpu.contract import CpuidLeaf, DebugControl
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from polyvm.accel.whpx import WhpxVm
-    from polyvm.vcpu.contract import Bus
 
 C = ffi.CONSTANTS
 _RIP, _RAX, _RBX, _RCX, _RDX = (C[maps.PREFIX + name] for name in ("Rip", "Rax", "Rbx", "Rcx", "Rdx"))
@@ -45,22 +45,19 @@ class _Access:
         self.address, self.size, self.write, self.value, self.port = address, size, write, value, port
 
 
-class WhpxVcpu:
+class WhpxVcpu(LibraryVcpu):
     """See `polyvm.vcpu.contract.X86Vcpu`. The platform's own processor is made when it is first used, since what CPUID answers
     has to be known before."""
 
     guest = "x86_64"
 
     def __init__(self, vm: WhpxVm, number: int) -> None:
+        super().__init__(vm, number)
         self.vm = vm
-        self.id = number
         self.cpuid: dict[tuple[int, int | None], CpuidLeaf] = {}
-        self._made = self._closed = self._kicked = self._running = False
-        self._window = False
+        self._made = self._window = False
         self._debug = DebugControl()
         self._context = ffi.WHV_RUN_VP_EXIT_CONTEXT()
-        self._port, self._mmio = exits.PortIo(), exits.Mmio()
-        self._unfinished: Callable[[], exits.VmExit | None] | None = None
         self._known: list[_Access] = []  # answers to the accesses of the instruction that is being emulated, in order
         self._position = 0
         self._asks: _Access | None = None
@@ -71,94 +68,45 @@ class WhpxVcpu:
         )  # fmt: skip
         self._emulator = ctypes.c_void_p()
 
-    # -- life -------------------------------------------------------------------------------------------------
+    # -- the frame's ------------------------------------------------------------------------------------------
 
-    def make(self) -> None:
-        """Have the platform make its processor."""
-        if self._closed:
-            raise UnsupportedError(f"virtual CPU {self.id} is closed")
+    def _make(self) -> None:
         if self._made:
             return
+        self.check_open()
         self.vm.set_up()
         self.vm.call("WHvCreateVirtualProcessor", self.vm.handle, self.id, 0)
         self.vm.call_emulator("WHvEmulatorCreateEmulator", ctypes.byref(self._callbacks), ctypes.byref(self._emulator))
         self._made = True
 
-    def close(self) -> None:
-        """End it; a `run` under way returns first."""
-        if self._closed:
-            return
-        self._closed = True
-        if not self._made:
-            return
-        while self._running:
-            self.vm.library.WHvCancelRunVirtualProcessor(self.vm.handle, self.id, 0)
-            self.vm.pause()
-        self._made = False
-        self.vm.emulator.WHvEmulatorDestroyEmulator(self._emulator)
-        self.vm.library.WHvDeleteVirtualProcessor(self.vm.handle, self.id)
-
-    def kick(self) -> None:
-        """Make `run` return."""
-        self._kicked = True
+    def _end(self) -> None:
         if self._made:
-            self.vm.call("WHvCancelRunVirtualProcessor", self.vm.handle, self.id, 0)
+            self._made = False
+            self.vm.emulator.WHvEmulatorDestroyEmulator(self._emulator)
+            self.vm.library.WHvDeleteVirtualProcessor(self.vm.handle, self.id)
 
-    # -- running ----------------------------------------------------------------------------------------------
+    def _cancel(self) -> None:
+        if self._made:
+            self.vm.library.WHvCancelRunVirtualProcessor(self.vm.handle, self.id, 0)
 
-    def run(self) -> exits.VmExit:
-        """Enter the guest until something is left to the caller."""
-        self.make()
-        unfinished, self._unfinished = self._unfinished, None
-        if unfinished is not None and (found := unfinished()) is not None:
-            return found
-        while True:
-            if self._kicked:
-                self._kicked = False
-                return exits.Interrupted()
-            self._running = True
-            try:
-                context = self._context
-                self.vm.call(
-                    "WHvRunVirtualProcessor", self.vm.handle, self.id, ctypes.byref(context), ctypes.sizeof(context)
-                )
-            finally:
-                self._running = False
-            found = self._exit(context)
-            if found is not None:
-                return found
-
-    def run_with(self, bus: Bus) -> exits.VmExit:
-        """The same, with devices."""
-        while True:
-            found = self.run()
-            if isinstance(found, exits.PortIo):
-                if found.write:
-                    bus.port_write(found.port, found.size, found.value)
-                else:
-                    found.answer(bus.port_read(found.port, found.size))
-            elif isinstance(found, exits.Mmio):
-                if found.write:
-                    bus.mmio_write(found.address, found.size, found.value)
-                else:
-                    found.answer(bus.mmio_read(found.address, found.size))
-            else:
-                return found
+    def _enter(self) -> exits.VmExit | None:
+        context = self._context
+        self.vm.call("WHvRunVirtualProcessor", self.vm.handle, self.id, ctypes.byref(context), ctypes.sizeof(context))
+        return self._exit(context)
 
     def _exit(self, context: ffi.WHV_RUN_VP_EXIT_CONTEXT) -> exits.VmExit | None:
         """What an exit means to the caller; None: nothing."""
         reason = context.ExitReason
         if reason == C["WHvRunVpExitReasonMemoryAccess"]:
-            return self._begin(self._emulate_memory)
+            return self._interpret(self._emulate_memory)
         if reason == C["WHvRunVpExitReasonX64IoPortAccess"]:
             if context.IoPortAccess.AccessInfo >> 4 & 3:
-                return self._begin(self._emulate_port)
+                return self._interpret(self._emulate_port)
             return self._plain_port(context)
         if reason == C["WHvRunVpExitReasonX64Halt"]:
             return exits.Halt()
         if reason == C["WHvRunVpExitReasonCanceled"]:
-            self._kicked = False
-            return exits.Interrupted()
+            return None  # `_run` looks why
         if reason == C["WHvRunVpExitReasonX64MsrAccess"]:
             return self._msr(context)
         if reason == C["WHvRunVpExitReasonX64Cpuid"]:
@@ -246,7 +194,7 @@ class WhpxVcpu:
 
     # -- the instruction emulator -----------------------------------------------------------------------------
 
-    def _begin(self, emulate: Callable[[], int]) -> exits.VmExit | None:
+    def _interpret(self, emulate: Callable[[], int]) -> exits.VmExit | None:
         self._known = []
         return self._emulate(emulate)
 
@@ -351,26 +299,26 @@ class WhpxVcpu:
     # -- registers --------------------------------------------------------------------------------------------
 
     def _get(self, table: Any) -> Any:
-        self.make()
+        self._make()
         values = table.values()
         self.vm.call("WHvGetVirtualProcessorRegisters", self.vm.handle, self.id, table.names, table.count, values)
         return table.unpack(values)
 
     def _set(self, table: Any, record: Any) -> None:
-        self.make()
+        self._make()
         self.vm.call(
             "WHvSetVirtualProcessorRegisters", self.vm.handle, self.id, table.names, table.count, table.pack(record)
         )
 
     def _read(self, names: Sequence[int]) -> list[int]:
-        self.make()
+        self._make()
         values = (ffi.WHV_REGISTER_VALUE * len(names))()
         numbers = (ctypes.c_uint32 * len(names))(*names)
         self.vm.call("WHvGetVirtualProcessorRegisters", self.vm.handle, self.id, numbers, len(names), values)
         return [value.Reg64 for value in values]
 
     def _write(self, registers: Mapping[int, int]) -> None:
-        self.make()
+        self._make()
         values = (ffi.WHV_REGISTER_VALUE * len(registers))()
         for value, number in zip(values, registers.values(), strict=True):
             value.Reg64 = number
@@ -485,7 +433,7 @@ class WhpxVcpu:
 
     def translate(self, address: int) -> int | None:
         """The guest physical address, if the page tables have one."""
-        self.make()
+        self._make()
         found, gpa = ctypes.c_uint64(), ctypes.c_uint64()
         self.vm.call(
             "WHvTranslateGva", self.vm.handle, self.id, address, C["WHvTranslateGvaFlagPrivilegeExempt"],

@@ -29,6 +29,6 @@ from polyvm.testing.steps import (
 from polyvm.testing.whpx import ScriptedWhpx
 
 __all__ = [
-    "Failure", "HaltStep", "MmioRead", "MmioWrite", "PortRead", "PortWrite", "Script", "ScriptedHvf", "ScriptedKvm", "ScriptedWhpx",
-    "ShutdownStep", "Spin", "Step", "Store", "Touch",
+    "Failure", "HaltStep", "MmioRead", "MmioWrite", "PortRead", "PortWrite", "Script", "ScriptedHvf", "ScriptedKvm",
+    "ScriptedWhpx", "ShutdownStep", "Spin", "Step", "Store", "Touch",
 ]  # fmt: skip

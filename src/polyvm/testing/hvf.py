@@ -7,7 +7,7 @@ executes no instructions: `script` holds what the processor does next, functions
     fake.script.append(lambda fake: fake.exception(0x16 << 26))    # HVC
     vm = Hvf(fake.library, machine="arm64", set_simd=fake.set_simd).create_vm(VmConfig(guest="aarch64"))
 
-After that it does what `scripts` say, steps of `polyvm.testing.steps` for each processor.
+After that it does what `scripts` say, steps of `polyvm.testing.steps` for each processor, in the order in which they are made.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ _CAPABILITIES = {0: 0x7F << 32 | 0x16, 1: 0xFFF9FFFE << 32 | 0x0401E172, 2: 0xFF
 
 
 class ScriptedHvf:
-    """One virtual machine. After use: `registers` by (kind, number), `mapped` ranges by address as (host, size, flags), `spis`
-    and `messages` of the interrupt controller, `calls` in order. Virtual CPUs share their registers."""
+    """One virtual machine. After use: `registers` of the calling thread's virtual CPU by
+    (kind, number), `mapped` ranges by address as (host, size, flags), `spis`
+    and `messages` of the interrupt controller, `calls` in order."""
 
     def __init__(self, architecture: str, scripts: Sequence[Sequence[Step]] | None = None, *, gic: bool = True) -> None:
         self.architecture = architecture
         self.scripts = None if scripts is None else [Script(steps) for steps in scripts]
         self.slots: dict[int, Slot] = {}
         self.script: list[Callable[[ScriptedHvf], None]] = []
-        self.registers: dict[tuple[str, int], int] = {}
+        self._banks: dict[int, dict[tuple[str, int], int]] = {}
         self.mapped: dict[int, tuple[int, int, int]] = {}
         self.spis: list[tuple[int, bool]] = []
         self.messages: list[tuple[int, int]] = []
@@ -60,8 +61,8 @@ class ScriptedHvf:
         self.machines = 0
         self.threads: dict[int, int] = {}
         self.fpstate = bytes(4096)
-        self._cancelled = threading.Event()
-        self._exit = ffi.hv_vcpu_exit_t()
+        self._cancelled: dict[int, threading.Event] = {}
+        self._exits: dict[int, ffi.hv_vcpu_exit_t] = {}
         functions = dict(ffi.ARM_FUNCTIONS if architecture == "aarch64" else ffi.X86_FUNCTIONS)
         if architecture == "aarch64" and gic:
             functions |= ffi.GIC_FUNCTIONS
@@ -83,6 +84,20 @@ class ScriptedHvf:
             return work(*arguments)
 
         return noted
+
+    @property
+    def _here(self) -> int:
+        """The virtual CPU of this thread; the first, where it has none."""
+        return next((number for number, thread in self.threads.items() if thread == threading.get_ident()), 0)
+
+    @property
+    def registers(self) -> dict[tuple[str, int], int]:
+        """Of this thread's virtual CPU."""
+        return self._banks.setdefault(self._here, {})
+
+    @property
+    def _exit(self) -> ffi.hv_vcpu_exit_t:
+        return self._exits[self._here]
 
     # -- what tests write scripts with --------------------------------------------------------------------------
 
@@ -201,10 +216,11 @@ class ScriptedHvf:
     # -- processors -----------------------------------------------------------------------------------------------
 
     def _hv_vcpu_create(self, handle: Any, *more: Any) -> int:
-        number = len(self.threads)
+        number = len(self._cancelled)
         if threading.get_ident() in self.threads.values():
             return _BUSY  # one for each thread
         self.threads[number] = threading.get_ident()
+        self._banks[number], self._cancelled[number], self._exits[number] = {}, threading.Event(), ffi.hv_vcpu_exit_t()
         handle[0] = number
         if self.architecture == "aarch64":
             more[0][0] = ctypes.pointer(self._exit)
@@ -222,14 +238,15 @@ class ScriptedHvf:
     def _hv_vcpu_run(self, vcpu: int) -> int:
         if not self._owned(vcpu):
             return _NO_DEVICE
-        if not self._cancelled.is_set() and self.script:
+        cancelled = self._cancelled[vcpu]
+        if not cancelled.is_set() and self.script:
             self.script.pop(0)(self)
             return _OK
-        if not self._cancelled.is_set() and self.scripts is not None and self._follow(self.scripts[vcpu]):
+        if not cancelled.is_set() and self.scripts is not None and self._follow(self.scripts[vcpu]):
             return _OK
         # A guest that only computes: until it is cancelled.
-        self._cancelled.wait()
-        self._cancelled.clear()
+        cancelled.wait()
+        cancelled.clear()
         if self.scripts is not None:
             self.scripts[vcpu].kicked()
         if self.architecture == "aarch64":
@@ -239,7 +256,8 @@ class ScriptedHvf:
         return _OK
 
     def _hv_vcpus_exit(self, vcpus: Any, count: int) -> int:
-        self._cancelled.set()
+        for number in vcpus[:count]:
+            self._cancelled[number].set()
         return _OK
 
     _hv_vcpu_interrupt = _hv_vcpus_exit
