@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from polyvm.engine.runtime import Runtime
     from polyvm.isa import Encoding, Insn, Isa
 
+    Shape = str | tuple["Shape | int", ...]
+
 PAGE = 1 << PAGE_BITS
 
 
@@ -52,6 +54,16 @@ class Form:
         self.insn = insn
         self.terminates = terminates
         self.fixed = fixed
+
+
+def _shape(encoding: Encoding, several: bool) -> Shape:
+    """What tells how the operands of an encoding are taken apart; `several`: its handler depends on them."""
+    places = operand_places(encoding.insn)
+    parts: list[Shape] = [encoding.insn.name if several else ""]
+    for name, binding in sorted(encoding.bindings.items(), key=lambda item: places[item[0]]):
+        pieces = () if binding.field is None else tuple(binding.field.pieces)
+        parts.append((places[name], binding.kind.name, binding.bias, binding.width, pieces))
+    return tuple(parts)
 
 
 class DecoderBuilder:
@@ -163,6 +175,30 @@ class DecoderBuilder:
         r.put(cpu, "decoded", r.get(cpu, "decoded") + n.get())
         b.ret(block)
 
+    def _take_apart(self, word: Value, shape: Value, packed: Local, shapes: list[tuple[int, Encoding]]) -> None:
+        """The operands of `word`, for each of the shapes."""
+        if not shapes:
+            return
+        b = self.runtime.b
+        number, encoding = shapes[0]
+        with b.if_(shape.eq(number)):
+            operands = encoding.build_operands(b, word)
+            places = operand_places(encoding.insn)
+            bits = b.const(I64, 0)
+            for name, value in operands.items():
+                offset, width = places[name]
+                small = value if value.type is I64 else value.zext(I64)
+                bits = bits | ((small & ((1 << width) - 1)) << ((offset - SLOT_IMM) * 8))
+            packed.set(bits)
+            for form in self.forms[encoding.insn.name][:-1]:
+                match = b.true()
+                for name, wanted in form.fixed.items():
+                    match = match & operands[name].eq(wanted)
+                with b.if_(match):
+                    self._form.set(form.index)
+        with b.else_():
+            self._take_apart(word, shape, packed, shapes[1:])
+
     def _hooks(
         self, cpu: Value, at: Value, slot: Local, off: Value, table: str, count: str, kind: int
     ) -> None:
@@ -181,32 +217,27 @@ class DecoderBuilder:
             entry.set(entry.get() + 16)
 
     def _instruction(self, word: Value, slot: Local, off: Value) -> None:
-        """Fill the slot of one instruction from its `word`."""
-        b = self.runtime.b
-        self._form = b.local(b.const(I64, self.illegal))
-        packed = b.local(b.const(I64, 0))
+        """Fill the slot of one instruction from its `word`.
 
-        def leaf(encoding: Encoding, operands: dict[str, Value]) -> None:
+        Many encodings have the same operands in the same places; the tree says which handler and which of these shapes, and the
+        operands are taken apart once for each shape.
+        """
+        b = self.runtime.b
+        found = b.local(b.const(I64, self.illegal))
+        packed = b.local(b.const(I64, 0))
+        shapes: dict[Shape, tuple[int, Encoding]] = {}
+
+        def leaf(encoding: Encoding) -> None:
             forms = self.forms[encoding.insn.name]
-            places = operand_places(encoding.insn)
-            bits = b.const(I64, 0)
-            for name, value in operands.items():
-                offset, width = places[name]
-                small = value if value.type is I64 else value.zext(I64)
-                bits = bits | ((small & ((1 << width) - 1)) << ((offset - SLOT_IMM) * 8))
-            packed.set(bits)
-            self._form.set(forms[-1].index)
-            for form in forms[:-1]:
-                match = b.true()
-                for name, wanted in form.fixed.items():
-                    match = match & operands[name].eq(wanted)
-                with b.if_(match):
-                    self._form.set(form.index)
+            number, _ = shapes.setdefault(_shape(encoding, len(forms) > 1), (len(shapes) + 1, encoding))
+            found.set(forms[-1].index | number << 32)
 
         def illegal() -> None:
             pass
 
         self.isa.emit_decode(b, word, leaf, illegal)
+        self._form = b.local(found.get() & 0xFFFF_FFFF)
+        self._take_apart(word, found.get() >> 32, packed, [*shapes.values()])
         at = slot.get()
         form = self._form.get()
         handler = b.hload(b.emit("address_of", I64, (), name="form_handlers") + (form << 3), I64)

@@ -127,9 +127,9 @@ class Isa:
         return self._disassembler.text(word, pc, self.length(word & 0xFFFF))
 
     def emit_decode(
-        self, b: Builder, word: Value, leaf: Callable[[Encoding, dict[str, Value]], None], illegal: Callable[[], None]
+        self, b: Builder, word: Value, leaf: Callable[[Encoding], None], illegal: Callable[[], None]
     ) -> None:
-        """Build the decoder: `leaf` builds what happens for an instruction with these operands, `illegal` the rest."""
+        """Build the decoder: `leaf` builds what happens for an instruction, `illegal` for words that are none."""
         from polyvm.isa.decode import emit_tree
 
         emit_tree(b, self.decoder.tree, word, leaf, illegal)

@@ -6,6 +6,7 @@ decoder how the operand is found.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, TypeAlias
 
 from polyvm.ir import I8, I32, I64, Builder, Value
@@ -16,6 +17,9 @@ from polyvm.isa.insn import InstructionSet, Kind, register_kind
 if TYPE_CHECKING:
     from polyvm.isa.insn import Show
 
+Float16: TypeAlias = Value  # fmov's immediate: the bits of a number (i64)
+Float32: TypeAlias = Value
+Float64: TypeAlias = Value  # their upper half
 X: TypeAlias = Value  # general register that is read: 31 is zero
 XD: TypeAlias = Value  # general register that is written: 31 is the sink
 XSP: TypeAlias = Value  # general register that is read: 31 is the stack pointer
@@ -31,6 +35,10 @@ Left64: TypeAlias = Value
 Right32: TypeAlias = Value  # and how far to shift right then
 Right64: TypeAlias = Value
 Turn: TypeAlias = Value  # their immr (i8)
+Shr8: TypeAlias = Value  # of SIMD shifts right of elements of 8 bits: how far, 1 to 8 (i8)
+Shr16: TypeAlias = Value
+Shr32: TypeAlias = Value
+Shr64: TypeAlias = Value
 Mask: TypeAlias = Value  # of the logical instructions' immr:imms with N = 0: 32 bits of the repeated pattern (i64, sign-extended)
 
 
@@ -71,6 +79,26 @@ def _mask(b: Builder, field: Value) -> Value:
     return turned.sext(I64)
 
 
+def _float(bits: int, high: int, step: int) -> Kind:
+    """VFPExpandImm: a sign, an exponent of which all but three bits depend on one, four bits of the fraction."""
+
+    def transform(b: Builder, field: Value) -> Value:
+        exponent = b.select((field >> 6 & 1).ne(0), b.const(I32, high), 1 << 30 if bits > 16 else 1 << 14)
+        sign = (field >> 7 & 1) << (31 if bits > 16 else 15)
+        return (sign | exponent | (field & 63) << step).sext(I64)
+
+    def show(value: int, pc: int) -> str:
+        raw = (value << 32 if bits == 64 else value) & (1 << bits) - 1
+        number: float = struct.unpack({64: "<d", 32: "<f", 16: "<e"}[bits], raw.to_bytes(bits // 8, "little"))[0]
+        return f"#{number:.18e}"
+
+    return Kind(f"Float{bits}", I64, "imm", show, signed=True, transform=transform)
+
+
+def _shift_right(bits: int) -> Kind:
+    return Kind(f"Shr{bits}", I8, "reg", _decimal, transform=lambda b, field: (b.const(I32, bits) - field).trunc(I8))
+
+
 def _decimal(value: int, pc: int) -> str:
     return f"#{value}"
 
@@ -85,6 +113,11 @@ def _target(value: int, pc: int) -> str:
 
 def _offset(value: int, pc: int) -> str:
     return f", #{value}" if value else ""
+
+
+def _float8(value: int, pc: int) -> str:
+    number = (16 + (value & 15)) / 16 * 2.0 ** ((value >> 4 & 7 ^ 4) - 3)
+    return f"#{-number if value & 128 else number:.18e}"
 
 
 def _prefetch(value: int, pc: int) -> str:
@@ -117,10 +150,14 @@ KINDS = {
         Kind("Small", I8, "reg", _decimal),
         Kind("Cond", I8, "reg", lambda value, pc: CONDITIONS[value]),
         Kind("Mask", I64, "imm", _hex, signed=True, transform=_mask),
+        _float(64, 0x3FC0_0000, 16), _float(32, 0x3E00_0000, 19), _float(16, 0x3000, 6),
         Kind("Turn", I8, "reg", _decimal, transform=lambda b, field: (field >> 6 & 63).trunc(I8)),
         _left(32), _left(64), _right(32), _right(64),
+        *(_shift_right(bits) for bits in (8, 16, 32, 64)),
     )
 }  # fmt: skip
+
+
 
 FORMATS: dict[str, Show] = {
     # names of general registers, of operands …
@@ -134,6 +171,9 @@ FORMATS: dict[str, Show] = {
     "page": lambda value, pc: f"{(pc & ~0xFFF) + (value << 12) & I64.mask:#x}",
     "hex": _hex,
     "dec": _decimal,
+    # the bits of a fraction
+    "fraction32": lambda value, pc: f"#{32 - value}",
+    "fraction64": lambda value, pc: f"#{64 - value}",
     # an immediate that was shifted
     "lsl12": lambda value, pc: f"#{value >> 12:#x}, lsl #12",
     # a condition and its opposite
@@ -146,6 +186,12 @@ FORMATS: dict[str, Show] = {
     "offset9": lambda value, pc: _offset((value ^ 0x100) - 0x100, pc),
     "pc21": lambda value, pc: _target((value ^ 1 << 20) - (1 << 20), pc),
     "prfop": _prefetch,
+    # the number of an element
+    "index": lambda value, pc: str(value),
+    # an immediate of 8 bits as a floating-point number
+    "float8": _float8,
+    # each of 8 bits as a byte
+    "bytes8": lambda value, pc: f"#{sum(255 << 8 * i for i in range(8) if value >> i & 1):#x}",
     "hint": lambda value, pc: HINTS.get(value, f"hint #{value:#x}"),
     "barrier": lambda value, pc: BARRIERS[value] or f"#{value:#04x}",
     # the orders of atomic instructions, from their A and R bits, or L and o0
@@ -155,6 +201,30 @@ FORMATS: dict[str, Show] = {
 }
 
 
+def _scalar_format(letter: str) -> Show:
+    return lambda value, pc: f"{letter}{value}"
+
+
+# names of SIMD and floating-point registers of one width
+FORMATS.update({letter: _scalar_format(letter) for letter in "bhsdq"})
+
+
+def _list_format(count: int, step: str) -> Show:
+    def show(value: int, pc: int) -> str:
+        last = value + count - 1
+        if count > 2 and last < 32:
+            return f"{{v{value}.{step}-v{last}.{step}}}"
+        return "{" + ", ".join(f"v{(value + i) % 32}.{step}" for i in range(count)) + "}"
+
+    return show
+
+
+# lists of registers
+FORMATS.update({
+    f"list{count}_{step}": _list_format(count, step)
+    for count in range(1, 5)
+    for step in ("8b", "16b", "4h", "8h", "2s", "4s", "1d", "2d", "b", "h", "s", "d")
+})
 
 def _repeated(value: int, bits: int) -> str:
     low = KINDS["Mask"].convert(value, 12) & 0xFFFF_FFFF
