@@ -29,6 +29,7 @@ MODULES = (
     "a64_simd_dot",
     "a64_simd_memory",
     "a64_simd_float",
+    "a64_simd_float_misc",
     "a64_crypto",
     "a64_crypto_sm",
     "a64_atomic",

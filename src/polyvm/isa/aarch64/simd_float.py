@@ -161,7 +161,7 @@ def wide_halves(b: A64, bits: Value) -> Value:
     type_ = F32.vector(bits.type.lanes) if bits.type.lanes > 1 else F32
     size = bits & 0x7FFF
     is_nan = size.ugt(0x7C00)
-    plain = b.fconvert("f2f", as_numbers(b.select(is_nan, 0, bits)), type_, b.fp_mode())
+    plain = b.fconvert("f2f", as_numbers(b.select(is_nan, 0, bits)), type_, b.fp_mode(), inner=True)
     integer = type_.with_kind("int")
     full = bits.zext(integer)
     nan = (full & 0x8000) << 16 | 0x7F80_0000 | (full & 0x3FF) << 13
