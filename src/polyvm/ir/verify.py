@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.errors import VerifyError
-from polyvm.ir.ops import OPS
 from polyvm.ir.aes import STEPS
+from polyvm.ir.ops import OPS
 from polyvm.ir.types import I1, I8, I64
 
 if TYPE_CHECKING:

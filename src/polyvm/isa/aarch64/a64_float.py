@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.ir import I32, I64, Type
+from polyvm.ir import I64, Type
 from polyvm.ir.ops import RDN, RMM, RNE, RTZ, RUP
 from polyvm.isa.aarch64.flags import NAMES as CONDITIONS
-from polyvm.isa.aarch64.floats import ALL, BY_BITS, Compared, D, Format, H, S, fpcr, fpsr, number_or, set_fpcr, set_fpsr
+from polyvm.isa.aarch64.floats import ALL, BY_BITS, Compared, D, Format, H, fpcr, fpsr, number_or, set_fpcr, set_fpsr
 from polyvm.isa.aarch64.operands import VD, XD, Small, V, X, insn
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import F32, F64, I64, Type
-from polyvm.ir.ops import RDN, RMM, RNE, RTZ, RUP
+from polyvm.ir.ops import FLUSH, RDN, RMM, RNE, RTZ, RUP
 from polyvm.isa.aarch64.a64_convert import to_fixed
 from polyvm.isa.aarch64.a64_float import integral_in
 from polyvm.isa.aarch64.a64_simd_different import put_narrow
@@ -123,8 +123,8 @@ def _reciprocal_exponent(b: A64, n: Value, mode: Value) -> Value:
     size, endless = bits & (fmt.sign - 1), infinity(n.type)
     is_nan = size.ugt(endless)
     zero = b.const(n.type, 0)
-    quiet = as_integers(b.fp("fadd", b.select(is_nan, n, zero), zero, rm=mode))
     small = size.ult(1 << fmt.mantissa)
+    quiet = as_integers(b.fp("fadd", b.select(is_nan | small, n, zero), zero, rm=mode))
     exponent = b.select(small, b.coerce(endless - (1 << fmt.mantissa), bits.type), ~bits & endless)
     return as_numbers(b.select(is_nan, quiet, bits & fmt.sign | exponent))
 
@@ -261,10 +261,11 @@ def rounded_to_odd(b: A64, n: Value, mode: Value) -> Value:
     size = as_integers(n) & least
     is_nan = size.ugt(infinity(F64))
     away = (back & least).ugt(size)
-    inexact = (back & least).ne(size) & ~is_nan
-    integer = bits.type
+    flushing = _lanes(b, (b.fp_rm() & FLUSH).ne(0), bits.type)
+    flushed = (bits & 0x7FFF_FFFF).eq(0) & flushing
+    inexact = (back & least).ne(size) & ~(is_nan | flushed)
     truncated = b.select(away & ~is_nan, bits - 1, bits)
-    return b.select(inexact, truncated | 1, truncated).bitcast(integer)
+    return b.select(inexact, truncated | 1, truncated)
 
 
 def _to_odd(a: Arrangement) -> None:

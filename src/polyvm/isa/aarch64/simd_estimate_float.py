@@ -53,7 +53,7 @@ def reciprocal_estimate(b: A64, x: Value, mode: Value) -> Value:
     one = b.const(type_, type_.splat(fmt.bias << fmt.mantissa))
     largest, smallest = endless - 1, 1 << fmt.mantissa
     dividend = b.select(is_nan, bits, b.select(tiny, sign | largest, one))
-    divisor = b.select(is_zero, sign, b.select(tiny, b.const(type_, type_.splat(smallest)), one))
+    divisor = b.select(is_zero, bits, b.select(tiny, b.const(type_, type_.splat(smallest)), one))
     special = as_integers(b.fp("fdiv", as_numbers(dividend), as_numbers(divisor), rm=mode))
 
     fraction, exponent = size & ((1 << fmt.mantissa) - 1), size >> fmt.mantissa
@@ -94,7 +94,7 @@ def root_estimate(b: A64, x: Value, mode: Value) -> Value:
     negative = sign.ne(0) & ~is_zero & ~is_nan
     one, zero = b.const(type_, type_.splat(fmt.bias << fmt.mantissa)), b.const(type_, 0)
     dividend = b.select(is_nan, bits, b.select(negative, zero, one))
-    divisor = b.select(is_zero, sign, b.select(negative, zero, one))
+    divisor = b.select(is_zero, bits, b.select(negative, zero, one))
     special = as_integers(b.fp("fdiv", as_numbers(dividend), as_numbers(divisor), rm=mode))
 
     # Subnormal numbers are shifted until the leading bit is where normal ones have it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.ir import F32, I32, Type
+from polyvm.ir import F32, Type
 from polyvm.ir.ops import FLUSH, FLUSH_HALF
 from polyvm.isa.aarch64.floats import BY_BITS, number_or
 from polyvm.isa.aarch64.simd import D2, SD, SH, SS, Arrangement, H, S, read, write
@@ -97,11 +97,7 @@ def _zero(b: A64, value: Value) -> Value:
     """i1: a zero, or what FPCR says to take for one."""
     size, fmt = magnitude(value), BY_BITS[value.type.bits]
     flushed = (b.fp_rm() & (FLUSH_HALF if fmt.bits == 16 else FLUSH)).ne(0)
-    least = b.select(flushed, b.const(I32, 1), 0).zext(size.type.element) << fmt.mantissa if fmt.bits > 32 else None
-    if least is None:
-        least = b.select(flushed, b.const(size.type.element, 1 << fmt.mantissa), 1)
-    else:
-        least = b.select(flushed, least, 1)
+    least = b.select(flushed, b.const(size.type.element, 1 << fmt.mantissa), 1)
     lanes = size.type.lanes
     return size.ult(b.splat(least, lanes) if lanes > 1 else least)
 
@@ -135,8 +131,8 @@ def reciprocal_step(b: A64, n: Value, m: Value, mode: Value) -> Value:
 def root_step(b: A64, n: Value, m: Value, mode: Value) -> Value:
     """FRSQRTS: (3 - n m) / 2, rounded once; infinity times 0 counts as 0.
 
-    It is 1.5 - n m / 2, where the larger one is halved; if that is too small to be halved exactly, the product does not matter but
-    for not being 0.
+    It is 1.5 - n m / 2, where the larger one is halved; if that is too small to be halved exactly, the product only matters for
+    not being 0.
     """
     odd = infinite_times_zero(b, n, m)
     fmt = BY_BITS[n.type.bits]
