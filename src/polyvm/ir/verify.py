@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _TERMINATORS = frozenset(("jump", "branch", "indirect", "exit", "ret", "tailcall"))
 _INPUTS = frozenset(("const", "operand", "param"))
 _LANES = frozenset((
-    "select", "splat", "lane", "with_lane", "shuffle", "tbl", *STEPS, "zext", "sext", "trunc", "f2f", "f2si", "f2ui", "si2f", "ui2f",
+    "select", "splat", "lane", "with_lane", "shuffle", "tbl", *STEPS, "zext", "sext", "trunc",
+    "f2f", "f2si", "f2ui", "si2f", "ui2f",
 ))  # fmt: skip
 _OPTIONAL = frozenset(("name", "hint", "callee", "rules", "silent", "inner"))
 
