@@ -43,7 +43,12 @@ eor_w_ror: add_w bic_w ldr_w_imm
 eor_x: add_x_imm
 extr_w: add_x and_w
 fadd_d: add_w_imm fcmpe_d fcmpe_d:rn subs_w_imm
-fcmpe_d: b.mi
+fcmp_d: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmp_d_zero: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmp_s: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_d: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_d_zero: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_s: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
 fdiv_d: fmadd_d fmadd_d:rm
 fmadd_d: fadd_d str_d_lsl str_d_lsl:rt subs_x_imm
 fmov_x_d: lsr_x
