@@ -88,6 +88,12 @@ class Microvm:
             loop = Loop("disk", failed=self._failed)
             self.loops.append(loop)
             self._add(Blk(memory, loop, open_disk(disk.path, disk.readonly, disk.overlay), disk.serial))
+        for net in self.config.nets:
+            from polyvm.devices.network import Passt, Tap
+            from polyvm.devices.virtio.net import Net, mac_address
+
+            mac = mac_address(net.mac)
+            self._add(Net(memory, self.loop, Tap(net.name) if net.kind == "tap" else Passt(), mac))
         if self.config.rng:
             self._add(Rng(memory, self.loop))
 
