@@ -17,6 +17,7 @@ from polyvm.devices.disk import open_disk
 from polyvm.devices.network import Stream
 from polyvm.devices.virtio import Blk, Console, Rng, VirtioDevice
 from polyvm.devices.virtio.net import Net
+from polyvm.devices.virtio.vsock import Vsock
 from polyvm.mem.guest import GuestMemory
 from tests.devices.driver import INDIRECT, NEXT, RAM, RAM_SIZE, WRITE, Driver, attached, wait_for
 
@@ -40,6 +41,7 @@ def make_net(memory: GuestMemory, loop: Loop, tmp: Path) -> Net:
 
 
 MAKERS: dict[str, Maker] = {
+    "vsock": lambda memory, loop, tmp: Vsock(memory, loop, 3, str(tmp / "sock")),
     "net": make_net,
     "rng": lambda memory, loop, tmp: Rng(memory, loop),
     "console": lambda memory, loop, tmp: Console(memory, loop, len),

@@ -94,6 +94,10 @@ class Microvm:
 
             mac = mac_address(net.mac)
             self._add(Net(memory, self.loop, Tap(net.name) if net.kind == "tap" else Passt(), mac))
+        if self.config.vsock is not None:
+            from polyvm.devices.virtio.vsock import Vsock
+
+            self._add(Vsock(memory, self.loop, *self.config.vsock))
         if self.config.rng:
             self._add(Rng(memory, self.loop))
 
