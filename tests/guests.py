@@ -46,4 +46,4 @@ class Guest:
 
 RISCV64 = Guest("riscv64", "ld-linux-riscv64-lp64d.so.1", "riscv64", "forky")
 AARCH64 = Guest("aarch64", "ld-linux-aarch64.so.1", "arm64", "bookworm")
-GUESTS: tuple[Guest, ...] = (RISCV64,)
+GUESTS = (RISCV64, AARCH64)

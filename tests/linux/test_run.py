@@ -180,7 +180,6 @@ int main(int argc, char **argv)
 """
 
 
-@pytest.mark.skipif(AARCH64 not in GUESTS, reason="not complete")
 def test_a_program_executes_one_for_another_guest(tmp_path: Path) -> None:
     """And that the first again: the process goes on as each of them in turn, with its pid and its descriptors."""
     one, other = (str(guest.build(EXEC, tmp_path / guest.name, "-O1", "-static")) for guest in (RISCV64, AARCH64))
