@@ -456,3 +456,10 @@ def test_a_vm_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     assert "there is no" in Kvm(device=str(tmp_path / "nothing")).probe().reason
     assert "not a KVM" in Kvm(device="/dev/null").probe().reason
     assert "not on mips" in Kvm(machine="mips").probe().reason
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/accelerators.md's machine prints its letter."""
+    text = (Path(__file__).parents[2] / "docs" / "accelerators.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out == "A\n"

@@ -17,6 +17,7 @@ _COMMANDS = {
     "demo": "Run the programs that come with polyvm.",
     "disasm": "Show the code in a file as assembly.",
     "info": "Show the host, the engines, the guests and the caches.",
+    "accel": "Show what can run guests here, and why not the rest.",
     "cache": "Show or clear the cache of compiled code.",
 }
 

@@ -77,7 +77,7 @@ class Capabilities:
         """A sentence on why `feature` is missing; empty where it is there."""
         if self.has(feature):
             return ""
-        return self.missing.get(feature) or f"the accelerator does not have {FEATURES[feature]}"
+        return self.missing.get(feature) or "this accelerator does not have that"
 
     def require(self, feature: str) -> None:
         """Raise UnsupportedError with the reason where `feature` is missing."""
