@@ -41,7 +41,8 @@ if _OTHER:
 
 
 @cache
-def _operations(insn: Insn) -> frozenset[str]:
+def operations(insn: Insn) -> frozenset[str]:
+    """What its body is made of."""
     return frozenset(stage(get("aarch64"), insn, {}, fast=True).ops)
 
 
@@ -64,16 +65,37 @@ class StreamMaker:
             and not e.name.startswith(_SKIPPED_PREFIXES)
         ]  # fmt: skip
 
-    def word(self) -> tuple[int, Encoding]:
+        by_name: dict[str, list[Encoding]] = {}
+        for e in self.encodings:
+            by_name.setdefault(e.insn.name, []).append(e)
+        # What shares a handler comes up more often than chance would have it.
+        found = [[word.partition(":")[0] for word in words] for words in self.isa.fusion]
+        self.sequences = [[by_name[name] for name in names] for names in found if by_name.keys() >= set(names)]
+
+    def sequence(self) -> list[tuple[int, Encoding]]:
+        """Instructions that share a handler; some read what the one before has written."""
+        words = [self.word(choices) for choices in self.rng.choice(self.sequences)]
+        for i in range(1, len(words)):
+            word, encoding = words[i]
+            places = [place for name, place in (("rn", 5), ("rm", 16), ("rt", 0)) if name in encoding.pattern.fields]
+            if self.rng.random() < 0.5 and places and not operations(encoding.insn) & _ACCESSES:
+                place = self.rng.choice(places)
+                word = word & ~(31 << place) | (words[i - 1][0] & 31) << place
+                decoded = self.isa.decode(word)
+                if decoded is not None and decoded.encoding is encoding:
+                    words[i] = word, encoding
+        return words
+
+    def word(self, choices: list[Encoding] | None = None) -> tuple[int, Encoding]:
         """A random instruction that stays in its data and goes on with one of the next two."""
         rng = self.rng
         while True:
-            encoding = rng.choice(self.encodings)
+            encoding = rng.choice(choices or self.encodings)
             word = encoding.value | rng.getrandbits(32) & ~encoding.mask
-            operations = _operations(encoding.insn)
-            if operations & _ACCESSES:
+            done = operations(encoding.insn)
+            if done & _ACCESSES:
                 word = self._placed(word, encoding)
-            elif operations & {"branch"}:
+            elif done & {"branch"}:
                 field = encoding.pattern.fields["imm"]
                 for low, bits, at in field.pieces:
                     word = word & ~(((1 << bits) - 1) << low) | (8 >> at & (1 << bits) - 1) << low
@@ -83,7 +105,7 @@ class StreamMaker:
             written = [decoded.operands[o.name] for o in decoded.insn.operands if o.kind.name in ("XD", "XSPD")]
             if KEPT & set(written):
                 continue
-            if operations & _ACCESSES and self._unpredictable(encoding, decoded.operands):
+            if done & _ACCESSES and self._unpredictable(encoding, decoded.operands):
                 continue
             return word, encoding
 
@@ -115,8 +137,11 @@ class StreamMaker:
         """`length` instructions."""
         code = bytearray()
         monitored = -1
+        waiting: list[tuple[int, Encoding]] = []
         for _ in range(length):
-            word, _ = self.word()
+            if not waiting and self.sequences and self.rng.random() < 0.2:
+                waiting = self.sequence()
+            word, _ = waiting.pop(0) if waiting else self.word()
             # A store-exclusive of another width than the load may or may not succeed.
             while _exclusive(word) and not word >> 22 & 1 and _width(word) != monitored:
                 word, _ = self.word()
@@ -137,7 +162,7 @@ def _width(word: int) -> int:
 
 def _branches(code: bytes) -> bool:
     decoded = get("aarch64").decode(int.from_bytes(code, "little"))
-    return decoded is not None and "branch" in _operations(decoded.insn)
+    return decoded is not None and "branch" in operations(decoded.insn)
 
 
 def _registers(first: int, last: int, instruction: str, letter: str, size: int, start: int) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from polyvm.errors import EvaluationError
 from polyvm.ir import softfloat
 from polyvm.ir.fold import BINARY, LANEWISE, fold
-from polyvm.ir.ops import ENV, RMM
+from polyvm.ir.ops import ENV, RMM, ROUNDING
 from polyvm.ir.softfloat import FORMATS
 from polyvm.ir.value import Region, Value
 
@@ -162,6 +162,8 @@ _FP_ARITHMETIC: dict[str, Callable[..., softfloat.Result]] = {
     "fdiv": softfloat.div,
     "fsqrt": softfloat.sqrt,
     "fma": softfloat.fma,
+    "fmin": softfloat.minimum,
+    "fmax": softfloat.maximum,
 }
 _FP_COMPARE = {"feq": softfloat.eq, "flt": softfloat.lt, "fle": softfloat.le}
 _FP_TO_INT = {"f2si": softfloat.f2si, "f2ui": softfloat.f2ui}
@@ -234,27 +236,36 @@ class _Run:
     # -- floating point ---------------------------------------------------------------------------------------
 
     def _fp(self, v: Value, args: list[int]) -> int:
-        result, flags = self._fp_result(v, v.args[0].type.bits, v.type.bits, args)
-        if flags:
-            self.machine.fp_flags |= flags
+        rules = softfloat.rules_of(self.machine.fp_rm) if v.attrs.get("rules") else softfloat.CANONICAL
+        flags = 0
+        if v.op == "f2f":
+            rules = rules._replace(alternative=False) if v.attrs.get("inner") else rules._replace(flush_half=False)
+        if v.args[0].type.is_float:
+            count = len(args) if v.op in _FP_COMPARE else len(args) - 1
+            for i in range(count):
+                args[i], raised = softfloat.flushed(FORMATS[v.args[0].type.bits], args[i], rules)
+                flags |= raised
+        result, raised = self._fp_result(v, v.args[0].type.bits, v.type.bits, args, rules)
+        if flags | raised and not v.attrs.get("silent"):
+            self.machine.fp_flags |= flags | raised
         return result
 
-    def _fp_result(self, v: Value, source: int, target: int, args: list[int]) -> softfloat.Result:
+    def _fp_result(self, v: Value, source: int, target: int, args: list[int], rules: softfloat.Rules) -> softfloat.Result:
         if v.op in _FP_COMPARE:
             return _FP_COMPARE[v.op](FORMATS[source], args[0], args[1], v.attrs["signaling"])
         rm = self._mode(args.pop())
         if v.op in _FP_TO_INT:
             return _FP_TO_INT[v.op](FORMATS[source], target, args[0], rm)
         if v.op in _INT_TO_FP:
-            return _INT_TO_FP[v.op](FORMATS[target], source, args[0], rm)
+            return _INT_TO_FP[v.op](FORMATS[target], source, args[0], rm, rules)
         if v.op == "f2f":
-            return softfloat.f2f(FORMATS[source], FORMATS[target], args[0], rm)
+            return softfloat.f2f(FORMATS[source], FORMATS[target], args[0], rm, rules)
         if v.op == "frint":
-            return softfloat.rint(FORMATS[source], args[0], rm, v.attrs["exact"])
-        return _FP_ARITHMETIC[v.op](FORMATS[source], *args, rm)
+            return softfloat.rint(FORMATS[source], args[0], rm, v.attrs["exact"], rules)
+        return _FP_ARITHMETIC[v.op](FORMATS[source], *args, rm, rules)
 
     def _mode(self, mode: int) -> int:
-        rm = self.machine.fp_rm if mode == ENV else mode
+        rm = self.machine.fp_rm & ROUNDING if mode == ENV else mode
         if rm > RMM:
             raise EvaluationError(f"there is no rounding mode {rm}")
         return rm
@@ -397,7 +408,7 @@ _OTHER: dict[str, _Operation] = {
     "fp_raise": _Run.op_fp_raise,
     "fp_rm": lambda run, v, args: run.machine.fp_rm,
     "fp_setrm": _Run.op_fp_setrm,
-    "rounding": lambda run, v, args: run.machine.fp_rm if args[0] == ENV else args[0],
+    "rounding": lambda run, v, args: run.machine.fp_rm & ROUNDING if args[0] == ENV else args[0],
     "get": lambda run, v, args: run.machine.get(v.attrs["slot"], args[0] if args else 0),
     "set": _Run.op_set,
     "pc": lambda run, v, args: run.machine.pc,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.codegen.llvm_fp import FpEmitter
+from polyvm.codegen.llvm_rules import RulesEmitter
 from polyvm.errors import EngineError
 from polyvm.ir.types import I1, I64, Type
 from polyvm.ir.value import Value
@@ -29,12 +29,13 @@ _CONVERT = {"zext", "sext", "trunc", "bitcast"}
 _COUNT = {"clz": "ctlz", "ctz": "cttz"}
 _INTRINSIC = {"popcount": "ctpop", "bswap": "bswap", "bitreverse": "bitreverse"}
 _SATURATING = {"uadd_sat": "uadd.sat", "sadd_sat": "sadd.sat", "usub_sat": "usub.sat", "ssub_sat": "ssub.sat"}
-_FLOATING = {"fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "frint", "feq", "flt", "fle", "f2f", "f2si", "f2ui", "si2f", "ui2f"}
+_FLOATING = {"fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "fmin", "fmax", "frint", "feq", "flt", "fle",
+             "f2f", "f2si", "f2ui", "si2f", "ui2f"}  # fmt: skip
 RMW = {"xchg", "add", "and", "or", "xor", "max", "min", "umax", "umin"}
 ORDERS = {"none": "monotonic", "acq": "acquire", "rel": "release", "acqrel": "acq_rel", "seqcst": "seq_cst"}
 
 
-class Emitter(FpEmitter):
+class Emitter(RulesEmitter):
     """Writes one LLVM function.
 
     `convention` is the calling convention; a preserve_nonecc function returns nothing and ends in tail calls.
@@ -79,8 +80,10 @@ class Emitter(FpEmitter):
             self.define(v, f"icmp {op} {self.typed(v.args[0])}, {self.ref(v.args[1])}")
         elif op in _CONVERT:
             self.define(v, f"{op} {self.typed(v.args[0])} to {self.llvm_type(v.type)}")
+        elif v.attrs.get("rules"):
+            self.with_rules(v)
         elif op in _FLOATING and v.args[0].type.lanes > 1:
-            self._lane_by_lane(v)
+            self.lane_by_lane(v)
         else:
             method = getattr(self, f"op_{op}", None)
             if method is None:
@@ -128,13 +131,13 @@ class Emitter(FpEmitter):
 
     def op_clmul(self, v: Value) -> None:
         if v.type.lanes > 1:
-            self._lane_by_lane(v)
+            self.lane_by_lane(v)
             return
         self.set(v, self._narrowed(v.type, self._carryless(v, 0)))
 
     def op_clmulh(self, v: Value) -> None:
         if v.type.lanes > 1:
-            self._lane_by_lane(v)
+            self.lane_by_lane(v)
             return
         if v.type.bits == 64:
             self.set(v, self._carryless(v, 1))
@@ -181,7 +184,7 @@ class Emitter(FpEmitter):
         indices = self.intrinsic(f"uadd.sat.{vector}", vector, [(vector, self.ref(v.args[1])), (vector, beyond)])
         self.set(v, self.intrinsic("x86.ssse3.pshuf.b.128", vector, [(vector, self.ref(v.args[0])), (vector, indices)]))
 
-    def _lane_by_lane(self, v: Value) -> None:
+    def lane_by_lane(self, v: Value) -> None:
         """What the host has no vectors for; scalar arguments beside vectors serve all lanes."""
         vector = self.llvm_type(v.type)
         result = "poison"

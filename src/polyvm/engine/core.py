@@ -44,6 +44,7 @@ _RW = mmap.PROT_READ | mmap.PROT_WRITE
 # IR flag bit ↔ MXCSR bit.
 _FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
 _ROUND_CONTROL = (0, 3, 1, 2)
+_DEFAULT_NAN, _SUBNORMAL = 1 << 25, 32  # as in `ir/ops.py`
 
 
 def coverage_bit(pc: int, size: int) -> int:
@@ -226,6 +227,7 @@ class Core:
         ctypes.memset(self._cpu, 0, self._record.layout.size)
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("frm", 0)
+        self._set("flags", 0)
         self._set("rm_table", RM_TABLE_NEAREST)
         if self.jit_source is not None and self.jit_source.jit is not None:
             self.jit_source.jit.reset()
@@ -236,7 +238,7 @@ class Core:
         other = Core(self.isa_name, self.arena)
         other.use_jit(self.jit_source)
         ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
-        for name in ("mxcsr", "frm", "rm_table"):
+        for name in ("mxcsr", "frm", "flags", "rm_table"):
             other._set(name, self._get(name))
         return other
 
@@ -437,12 +439,13 @@ class Core:
     def fp_flags(self) -> int:
         """Accrued floating-point exceptions, as the IR numbers them."""
         host = self._get("mxcsr")
-        return sum(flag for flag, bit in _FLAG_BITS if host >> bit & 1)
+        return sum(flag for flag, bit in _FLAG_BITS if host >> bit & 1) | self._get("flags")
 
     @fp_flags.setter
     def fp_flags(self, flags: int) -> None:
         host = sum(1 << bit for flag, bit in _FLAG_BITS if flags & flag)
         self._set("mxcsr", self._get("mxcsr") & ~0x3F | host)
+        self._set("flags", flags & _SUBNORMAL)
 
     @property
     def fp_rm(self) -> int:
@@ -452,9 +455,9 @@ class Core:
     @fp_rm.setter
     def fp_rm(self, mode: int) -> None:
         self._set("frm", mode)
-        if mode < 4:
-            self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode] << 13)
-            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
+        self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode & 3] << 13)
+        if mode & ~_DEFAULT_NAN < 4:
+            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * (mode & 3))
         else:
             self._set("rm_table", 0x0101_0101_0101_0101)
 

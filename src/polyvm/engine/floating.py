@@ -29,7 +29,7 @@ EXACT, RAW, EITHER = range(3)  # a register's bits are as they are; a NaN in it 
 _LAZY = frozenset({"fadd", "fsub", "fmul", "fdiv", "fsqrt", "frint", "f2f"})
 _BLIND = _LAZY | {"fma", "feq", "flt", "fle", "f2si", "f2ui"}  # to these one quiet NaN is like another
 _COMPARISONS = frozenset({"feq", "flt", "fle"})
-_RAISING = _BLIND | {"si2f", "ui2f", "fp_setflags", "fp_raise", "fp_setrm"}  # may change the flags
+_RAISING = _BLIND | {"fmin", "fmax", "si2f", "ui2f", "fp_setflags", "fp_raise", "fp_setrm"}  # may change the flags
 _SIGN, _INFINITY = 1 << 63, power_of_two(F64, 1023) + (1 << 52)
 
 
@@ -264,7 +264,8 @@ class FloatEmitter(HandlerEmitter):
 
     def operation(self, v: Value) -> None:
         """Also follows flags that were read, and what may raise others."""
-        if v.op in _RAISING and v.op not in _COMPARISONS and v.op != "fp_setflags":
+        compares = v.op in _COMPARISONS and v.args[0].type.lanes == 1
+        if v.op in _RAISING and not compares and v.op != "fp_setflags":
             self._flags = ""
         super().operation(v)
         if v.op == "bitcast" and id(v.args[0]) in self._raw_values:

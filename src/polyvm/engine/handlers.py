@@ -26,6 +26,7 @@ from polyvm.engine.layout import (
     SLOT_SIZE,
     CpuRecord,
 )
+from polyvm.ir.ops import DEFAULT_NAN, ENV, SUBNORMAL
 from polyvm.ir.types import I64
 from polyvm.mem import FAST_R, FAST_W, PAGE_BITS, SIZE_BITS
 from polyvm.vcpu import exits
@@ -300,6 +301,9 @@ class HandlerEmitter(Emitter):
     def op_rounding(self, v: Value) -> None:
         mode = v.args[0]
         self.set(v, "7")
+        if mode.op == "const" and mode.bits == ENV:
+            self._require_mode()
+            return
         if mode.op == "const":
             return  # the operations that follow take a fixed mode
         if self.may_bail:
@@ -317,13 +321,39 @@ class HandlerEmitter(Emitter):
         self._write_control(self.temp(f"zext i8 {self.ref(mode)} to i32"))
         self._restore_mode = True
 
+    def _require_mode(self) -> None:
+        """Go on if the environment's mode is one that the host has; the evaluator does the instruction if not."""
+        busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
+        away, good = self.label(), self.label()
+        odd = self.temp(f"icmp ne i8 {busy}, 0")
+        if self.may_bail:
+            self.branch_to(odd, self.bail(), good, unlikely=True)
+        else:
+            self.branch_to(odd, away, good, unlikely=True)
+            self.place(away)
+            self._exit(exits.EVAL, [])
+        self.place(good)
+
+    def environment(self) -> str:
+        return self.temp(f"load i32, ptr {self.field('frm')}")
+
+    def op_fp_flags(self, v: Value) -> None:
+        super().op_fp_flags(v)
+        more = self.temp(f"load i32, ptr {self.field('flags')}")
+        self.define(v, f"or i32 {self.ref(v)}, {more}")
+
+    def op_fp_setflags(self, v: Value) -> None:
+        super().op_fp_setflags(v)
+        kept = self.temp(f"and i32 {self.ref(v.args[0])}, {SUBNORMAL}")
+        self.line(f"store i32 {kept}, ptr {self.field('flags')}")
+
     def op_fp_rm(self, v: Value) -> None:
         self.define(v, f"load i32, ptr {self.field('frm')}")
 
     def op_fp_setrm(self, v: Value) -> None:
         mode = self.ref(v.args[0])
         self.line(f"store i32 {mode}, ptr {self.field('frm')}")
-        good = self.temp(f"icmp ult i32 {mode}, 4")
+        good = self.temp(f"icmp ult i32 {self.temp(f'and i32 {mode}, {~DEFAULT_NAN}')}, 4")
         shift = self.temp(f"shl i64 {self.i64(v.args[0])}, 3")
         bit = self.temp(f"shl i64 1, {self.temp(f'and i64 {shift}, 63')}")
         table = self.temp(f"xor i64 {bit}, {0x0001_0101_0101_0101}")

@@ -87,8 +87,8 @@ FIELDS = (
     "f_refill", "f_lookup", "f_resume", "f_budget_out",
     # rare exits of regions: the budget, the note of one that was taken often
     "left", "hot_exit",
-    # floating point
-    "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
+    # floating point; accrued flags that the host's register does not have
+    "frm", "flags", "mxcsr", "host_mxcsr", "scratch", "rm_table",
 )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Builder:
         self.layout = layout
         self.body = Region()
         self.place: tuple[int, int] | None = None  # the instruction's address and the next one's, where they are known
+        self.fp_rules = ""  # of floating-point operations (`ops.py`)
         self.fast = False  # staging for a handler that may hand over to a slow twin
         self._region: Region | None = self.body
         self._last_if: tuple[Region | None, Value | None, bool | None] | None = None
@@ -306,20 +307,22 @@ class Builder:
         return self.const(I8, mode) if isinstance(mode, int) else mode
 
     def fp(self, op: str, *args: Value, rm: Value | int) -> Value:
-        """fadd, fsub, fmul, fdiv, fsqrt or fma with rounding mode `rm`."""
-        return self.emit(op, args[0].type, (*args, self._mode(rm)))
+        """fadd, fsub, fmul, fdiv, fsqrt, fma, fmin or fmax with rounding mode `rm`."""
+        return self.emit(op, args[0].type, (*args, self._mode(rm)), rules=self.fp_rules)
 
     def frint(self, a: Value, rm: Value | int, *, exact: bool) -> Value:
         """`a` rounded to an integral value; `exact` raises inexact where it differs."""
-        return self.emit("frint", a.type, (a, self._mode(rm)), exact=exact)
+        return self.emit("frint", a.type, (a, self._mode(rm)), exact=exact, rules=self.fp_rules)
 
-    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool) -> Value:
-        """feq, flt or fle; false if unordered."""
-        return self.emit(op, a.type.compared, (a, b), signaling=signaling)
+    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool, silent: bool = False) -> Value:
+        """feq, flt or fle; false if unordered. `silent`: what it may raise has been raised by another comparison of the two."""
+        attrs = {"silent": True} if silent else {}
+        return self.emit(op, a.type.compared, (a, b), signaling=signaling, rules=self.fp_rules, **attrs)
 
-    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int) -> Value:
-        """f2f, f2si, f2ui, si2f or ui2f."""
-        return self.emit(op, type_, (a, self._mode(rm)))
+    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int, *, inner: bool = False) -> Value:
+        """f2f, f2si, f2ui, si2f or ui2f. `inner`: an f2f that is part of something else (`ops.py`)."""
+        attrs = {"inner": True} if inner else {}
+        return self.emit(op, type_, (a, self._mode(rm)), rules=self.fp_rules, **attrs)
 
     def fp_flags(self) -> Value:
         """The accrued exception flags (i32)."""

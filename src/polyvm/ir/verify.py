@@ -18,7 +18,7 @@ _INPUTS = frozenset(("const", "operand", "param"))
 _LANES = frozenset((
     "select", "splat", "lane", "with_lane", "shuffle", "tbl", "zext", "sext", "trunc", "f2f", "f2si", "f2ui", "si2f", "ui2f",
 ))  # fmt: skip
-_OPTIONAL = frozenset(("name", "hint", "callee"))
+_OPTIONAL = frozenset(("name", "hint", "callee", "rules", "silent", "inner"))
 
 
 def verify(region: Region, layout: StateLayout) -> None:

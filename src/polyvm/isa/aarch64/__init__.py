@@ -17,6 +17,8 @@ MODULES = (
     "a64_register",
     "a64_branch",
     "a64_memory",
+    "a64_float",
+    "a64_convert",
     "a64_simd_same",
     "a64_simd_different",
     "a64_simd_misc",

@@ -1,4 +1,4 @@
-"""Loads and stores of general registers (Arm ARM, C4.1.94), but for the atomic ones.
+"""Loads and stores of registers (Arm ARM, C4.1.94), but for the atomic ones and structures.
 
 An access may be unaligned. The base register is written after all accesses.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from polyvm.ir import I8, I16, I32, I64, Type
+from polyvm.ir import I8, I16, I32, I64, I128, Type
 from polyvm.isa.aarch64.operands import XD, XSP, SImm, UImm, X, expand, insn
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ class Form(NamedTuple):
     type: Type
     access: Access
     loads: bool
+    vector: bool = False
 
     @property
     def scale(self) -> int:
         """log2 of the bytes."""
-        return int(self.size, 2)
+        return (self.type.bits // 8).bit_length() - 1
 
     @property
     def label(self) -> str:
@@ -73,8 +74,8 @@ FORMS = [
 
 
 def _forms(form: Form) -> None:
-    r, bits, name = f"{{rt:{form.r}}}", f"{form.size} 111 0", form.name
-    kinds = {"rt": "XD"} if form.loads else {}
+    r, bits, name = f"{{rt:{form.r}}}", f"{form.size} 111 {int(form.vector)}", form.name
+    kinds = {"rt": ("VD" if form.loads else "V") if form.vector else "XD" if form.loads else "X"}
     unscaled = name.replace("ldr", "ldur").replace("str", "stur")
     unprivileged = name.replace("ldr", "ldtr").replace("str", "sttr")
 
@@ -83,7 +84,7 @@ def _forms(form: Form) -> None:
     def unsigned(b: A64, rt: X, rn: XSP, imm: UImm) -> None:
         form.access(b, rt, b.x(rn) + imm)
 
-    for mode, called in (("00", unscaled), ("10", unprivileged)):
+    for mode, called in (("00", unscaled), ("10", unprivileged))[: 1 if form.vector else 2]:
         expand(f"{bits} 00 {form.opc} 0 imm:9 {mode} rn:5 rt:5", unsigned, ext="A64", name=f"{called}_{form.r}",
                asm=f"{called} {r}, [{{rn}}{{imm:offset}}]", rt="rt", rn="rn", imm="SImm imm")  # fmt: skip
 
@@ -135,6 +136,24 @@ def _by_register(form: Form, option: str, extension: str, bits: str, r: str, kin
         form.access(b, rt, b.x(rn) + (extended(b, rm, extension) << form.scale))
 
 
+# SIMD and floating-point registers.
+
+
+def _load_vector(type_: Type) -> Access:
+    return lambda b, rt, address: b.set_v(rt, b.load(address, type_))
+
+
+def _store_vector(type_: Type) -> Access:
+    return lambda b, rt, address: b.store(address, b.v(rt, type_))
+
+
+VECTORS = (("00", "0", "b", I8), ("01", "0", "h", I16), ("10", "0", "s", I32), ("11", "0", "d", I64), ("00", "1", "q", I128))
+for _size, _high, _r, _type in VECTORS:
+    FORMS += [
+        Form(_size, f"{_high}0", "str", _r, _type, _store_vector(_type), loads=False, vector=True),
+        Form(_size, f"{_high}1", "ldr", _r, _type, _load_vector(_type), loads=True, vector=True),
+    ]
+
 for _form in FORMS:
     _forms(_form)
 
@@ -142,8 +161,9 @@ for _form in FORMS:
 # Literals.
 
 
-def _literal(opc: str, name: str, r: str, access: Access) -> None:
-    @insn(f"{opc} 011 0 00 imm[20:2] rt:5", ext="A64", name=f"{name}_{r}_literal", asm=f"{name} {{rt:{r}}}, {{imm:pc}}")
+def _literal(opc: str, name: str, r: str, access: Access, *, vector: bool = False) -> None:
+    @insn(f"{opc} 011 {int(vector)} 00 imm[20:2] rt:5", ext="A64", name=f"{name}_{r}_literal",
+          asm=f"{name} {{rt:{r}}}, {{imm:pc}}", kinds={"rt": "VD" if vector else "XD"})  # fmt: skip
     def literal(b: A64, rt: XD, imm: SImm) -> None:
         access(b, rt, b.pc() + imm)
 
@@ -151,17 +171,19 @@ def _literal(opc: str, name: str, r: str, access: Access) -> None:
 _literal("00", "ldr", "w", _load(I32))
 _literal("01", "ldr", "x", _load(I64))
 _literal("10", "ldrsw", "x", _load_signed(I32, I64))
+for _opc, (_, _, _r, _type) in zip(("00", "01", "10"), VECTORS[2:], strict=True):
+    _literal(_opc, "ldr", _r, _load_vector(_type), vector=True)
 
 
 # Pairs.
 
 
-def _pair(opc: str, name: str, r: str, type_: Type, *, signed: bool = False) -> None:
+def _pair(opc: str, name: str, r: str, type_: Type, *, signed: bool = False, vector: bool = False) -> None:
     low = (type_.bits // 8).bit_length() - 1
     imm = f"imm[{6 + low}:{low}]"
     loads = name.startswith("ld")
-    kinds = {"rt": "XD", "rt2": "XD"} if loads else {}
-    bits, asm = f"{opc} 101 0", f"{name} {{rt:{r}}}, {{rt2:{r}}}, "
+    kinds = dict.fromkeys(("rt", "rt2"), ("VD" if loads else "V") if vector else "XD" if loads else "X")
+    bits, asm = f"{opc} 101 {int(vector)}", f"{name} {{rt:{r}}}, {{rt2:{r}}}, "
     load_bit = "1" if loads else "0"
 
     def access(b: A64, rt: Value, rt2: Value, address: Value) -> None:
@@ -169,9 +191,12 @@ def _pair(opc: str, name: str, r: str, type_: Type, *, signed: bool = False) -> 
         if loads:
             values = [b.load(address, type_), b.load(second, type_)]
             for register, value in zip((rt, rt2), values, strict=True):
-                b.set_x(register, value.sext(I64) if signed else value.zext(I64))
+                if vector:
+                    b.set_v(register, value)
+                else:
+                    b.set_x(register, value.sext(I64) if signed else value.zext(I64))
         else:
-            values = [b.r(rt, type_), b.r(rt2, type_)]
+            values = [b.v(r, type_) if vector else b.r(r, type_) for r in (rt, rt2)]
             b.store(address, values[0])
             b.store(second, values[1])
 
@@ -206,6 +231,9 @@ for _opc, _r, _type in (("00", "w", I32), ("10", "x", I64)):
     _pair(_opc, "stp", _r, _type)
     _pair(_opc, "ldp", _r, _type)
 _pair("01", "ldpsw", "x", I32, signed=True)
+for _opc, (_, _, _r, _type) in zip(("00", "01", "10"), VECTORS[2:], strict=True):
+    _pair(_opc, "stp", _r, _type, vector=True)
+    _pair(_opc, "ldp", _r, _type, vector=True)
 
 
 # Prefetches do nothing: an address that is wrong is no fault.

@@ -147,7 +147,6 @@ _register("ctr_el0", 3, 0, 0, 1, _constant(CTR))
 _register("dczid_el0", 3, 0, 0, 7, _constant(DCZID))
 _register("cntfrq_el0", 3, 14, 0, 0, lambda b: b.get("cntfrq"))
 _register("cntvct_el0", 3, 14, 0, 2, lambda b: b.ticks())
-_register("cntvctss_el0", 3, 14, 0, 6, lambda b: b.ticks(), ext="ECV")
 
 # The identification registers as Linux shows them (Documentation/arch/arm64/cpu-feature-registers.rst): those without a use read
 # as 0.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.ir import I32, I64, Builder, Value
+from polyvm.ir import I8, I32, I64, I128, Builder, Value
+from polyvm.ir.ops import ENV
 from polyvm.isa.aarch64.flags import AL, Difference, Flags, Raw, Sum, stored
 from polyvm.isa.aarch64.state import CC_ADD, CC_ADD32, CC_RAW, CC_SUB, CC_SUB32, LAYOUT, X_SINK, X_ZERO
 from polyvm.vcpu import exits
@@ -18,6 +19,7 @@ class A64(Builder):
 
     def __init__(self) -> None:
         super().__init__(LAYOUT)
+        self.fp_rules = "propagate"
         self.source: Flags | None = None  # of the flags, where an earlier instruction of the same native code has set them
 
     def follow(self, before: Builder) -> None:
@@ -44,6 +46,29 @@ class A64(Builder):
     def set_r(self, index: Value | int, value: Value) -> None:
         """Write general register `index` from an i32 or i64: what is above is zeroed."""
         self.set_x(index, value.zext(I64))
+
+    # -- SIMD and floating point ----------------------------------------------------------------------------------
+
+    def v(self, index: Value, type_: Type) -> Value:
+        """The low bits of a vector register as an integer."""
+        return self.get("v", index).trunc(type_)
+
+    def set_v(self, index: Value, value: Value) -> None:
+        """Write a vector register from an integer: what is above is zeroed."""
+        self.set("v", value.zext(I128), index)
+
+    def f(self, index: Value, type_: Type) -> Value:
+        """The low bits of a vector register as a floating-point number."""
+        return self.v(index, type_.with_kind("int")).bitcast(type_)
+
+    def set_f(self, index: Value, value: Value) -> None:
+        """Write a vector register from a floating-point number: what is above is zeroed."""
+        self.set_v(index, value.bitcast(value.type.with_kind("int")))
+
+    def fp_mode(self) -> Value:
+        """What to pass to floating-point operations as their rounding mode: that of FPCR. An instruction with such operations
+        asks for it first, even if it rounds otherwise: the host may not have FPCR's other modes."""
+        return self.rounding(self.const(I8, ENV))
 
     # -- flags --------------------------------------------------------------------------------------------------
 

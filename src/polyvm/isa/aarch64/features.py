@@ -9,6 +9,10 @@ from __future__ import annotations
 # Name; bits of AT_HWCAP, of AT_HWCAP2; fields of identification registers as "register:lowest bit=value". Where a feature
 # extends another, its value is the larger one.
 _ROWS = """
+FP       0       -    pfr0:16=0
+FP16     9       -    pfr0:16=1
+JSCVT    13      -    isar1:12=1
+FRINTTS  -       8    isar1:32=1
 LSE      8       -    isar0:20=2
 CRC32    7       -    isar0:16=1
 FlagM    27      -    isar0:52=1

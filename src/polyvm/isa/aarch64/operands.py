@@ -6,6 +6,7 @@ decoder how the operand is found.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, TypeAlias
 
 from polyvm.ir import I8, I32, I64, Builder, Value
@@ -16,6 +17,9 @@ from polyvm.isa.insn import InstructionSet, Kind, register_kind
 if TYPE_CHECKING:
     from polyvm.isa.insn import Show
 
+Float16: TypeAlias = Value  # fmov's immediate: the bits of a number (i64)
+Float32: TypeAlias = Value
+Float64: TypeAlias = Value  # their upper half
 X: TypeAlias = Value  # general register that is read: 31 is zero
 XD: TypeAlias = Value  # general register that is written: 31 is the sink
 XSP: TypeAlias = Value  # general register that is read: 31 is the stack pointer
@@ -75,6 +79,22 @@ def _mask(b: Builder, field: Value) -> Value:
     return turned.sext(I64)
 
 
+def _float(bits: int, high: int, step: int) -> Kind:
+    """VFPExpandImm: a sign, an exponent of which all but three bits depend on one, four bits of the fraction."""
+
+    def transform(b: Builder, field: Value) -> Value:
+        exponent = b.select((field >> 6 & 1).ne(0), b.const(I32, high), 1 << 30 if bits > 16 else 1 << 14)
+        sign = (field >> 7 & 1) << (31 if bits > 16 else 15)
+        return (sign | exponent | (field & 63) << step).sext(I64)
+
+    def show(value: int, pc: int) -> str:
+        raw = (value << 32 if bits == 64 else value) & (1 << bits) - 1
+        number: float = struct.unpack({64: "<d", 32: "<f", 16: "<e"}[bits], raw.to_bytes(bits // 8, "little"))[0]
+        return f"#{number:.18e}"
+
+    return Kind(f"Float{bits}", I64, "imm", show, signed=True, transform=transform)
+
+
 def _shift_right(bits: int) -> Kind:
     return Kind(f"Shr{bits}", I8, "reg", _decimal, transform=lambda b, field: (b.const(I32, bits) - field).trunc(I8))
 
@@ -130,11 +150,14 @@ KINDS = {
         Kind("Small", I8, "reg", _decimal),
         Kind("Cond", I8, "reg", lambda value, pc: CONDITIONS[value]),
         Kind("Mask", I64, "imm", _hex, signed=True, transform=_mask),
+        _float(64, 0x3FC0_0000, 16), _float(32, 0x3E00_0000, 19), _float(16, 0x3000, 6),
         Kind("Turn", I8, "reg", _decimal, transform=lambda b, field: (field >> 6 & 63).trunc(I8)),
         _left(32), _left(64), _right(32), _right(64),
         *(_shift_right(bits) for bits in (8, 16, 32, 64)),
     )
 }  # fmt: skip
+
+
 
 FORMATS: dict[str, Show] = {
     # names of general registers, of operands …
@@ -148,6 +171,9 @@ FORMATS: dict[str, Show] = {
     "page": lambda value, pc: f"{(pc & ~0xFFF) + (value << 12) & I64.mask:#x}",
     "hex": _hex,
     "dec": _decimal,
+    # the bits of a fraction
+    "fraction32": lambda value, pc: f"#{32 - value}",
+    "fraction64": lambda value, pc: f"#{64 - value}",
     # an immediate that was shifted
     "lsl12": lambda value, pc: f"#{value >> 12:#x}, lsl #12",
     # a condition and its opposite

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from polyvm.isa.aarch64.state import CC_ADD, CC_RAW, CC_SUB32, X_NAMES, X_ZERO
+from polyvm.isa.aarch64.state import CC_ADD, CC_RAW, CC_SUB32, CUMULATIVE, MODES, QC, RMODE, ROUNDING, X_NAMES, X_ZERO
 from polyvm.isa.registers import RegisterTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.isa.registers import State
 
-# FPSR's cumulative bits IOC, DZC, OFC, UFC, IXC, and the same as the IR numbers exceptions.
-_CUMULATIVE = ((1 << 0, 16), (1 << 1, 8), (1 << 2, 4), (1 << 3, 2), (1 << 4, 1))
-_QC = 1 << 27
-_RMODE = 22  # FPCR's rounding mode: nearest, up, down, to zero; as the IR numbers modes:
-_ROUNDING = (0, 3, 2, 1)
 _NZCV = 0xF << 28
 
 
@@ -48,9 +43,9 @@ class Registers(RegisterTable):
             return _flags(state.get("cc_x"), state.get("cc_y"), state.get("cc_k"))
         if file == "fpsr":
             accrued = state.fp_flags
-            return sum(bit for bit, flag in _CUMULATIVE if accrued & flag) | (_QC if state.get("qc") else 0)
+            return sum(bit for bit, flag in CUMULATIVE if accrued & flag) | (QC if state.get("qc") else 0)
         if file == "fpcr":
-            return state.get("fpcr") | _ROUNDING.index(state.fp_rm & 3) << _RMODE
+            return state.fp_rm & MODES | ROUNDING.index(state.fp_rm & 3) << RMODE
         return super().get(state, file, index)
 
     def set(self, state: State, file: str, index: int, value: int) -> None:
@@ -60,11 +55,10 @@ class Registers(RegisterTable):
             state.set("cc_y", 0, 0)
             state.set("cc_k", 0, CC_RAW)
         elif file == "fpsr":
-            state.fp_flags = sum(flag for bit, flag in _CUMULATIVE if value & bit)
-            state.set("qc", 0, 1 if value & _QC else 0)
+            state.fp_flags = sum(flag for bit, flag in CUMULATIVE if value & bit)
+            state.set("qc", 0, 1 if value & QC else 0)
         elif file == "fpcr":
-            state.fp_rm = _ROUNDING[value >> _RMODE & 3]
-            state.set("fpcr", 0, value & ~(3 << _RMODE))
+            state.fp_rm = value & MODES | ROUNDING[value >> RMODE & 3]
         else:
             super().set(state, file, index, value)
 

@@ -9,6 +9,12 @@ X_SP, X_ZERO, X_SINK = 31, 32, 33  # in file x: the stack pointer, what reads as
 # What the condition flags are (see flags.py).
 CC_ADD, CC_SUB, CC_ADD32, CC_SUB32, CC_RAW = range(5)
 
+# FPCR: the place of the rounding mode, the IR's numbers of nearest, up, down, to zero; AHP, DN, FZ and FZ16, which are the IR's.
+RMODE, ROUNDING, MODES = 22, (0, 3, 2, 1), 0x0708_0000
+# FPSR: IOC, DZC, OFC, UFC, IXC, IDC and the same as the IR numbers exceptions; QC.
+CUMULATIVE = ((1 << 0, 16), (1 << 1, 8), (1 << 2, 4), (1 << 3, 2), (1 << 4, 1), (1 << 7, 32))
+QC = 1 << 27
+
 LAYOUT = StateLayout(
     "aarch64",
     [
@@ -21,7 +27,6 @@ LAYOUT = StateLayout(
         ("qc", I128, 1),  # FPSR.QC is set if this is not 0
         ("tpidr", I64, 1),
         ("cntfrq", I64, 1),  # the frequency of the counter that cntvct_el0 reads, in Hz
-        ("fpcr", I64, 1),  # the fields of FPCR but for the rounding mode
         ("res_addr", I64, 1),  # address of the last load-exclusive, or all ones
         ("res_value", I64, 2),  # what it loaded
     ],
