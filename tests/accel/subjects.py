@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polyvm.accel.hvf import Hvf
 from polyvm.accel.kvm import Kvm
 from polyvm.accel.soft import Soft
+from polyvm.accel.whpx import Whpx
 from polyvm.mem.guest import GuestMemory
-from polyvm.testing import HaltStep, PortRead, PortWrite, ScriptedKvm
+from polyvm.testing import HaltStep, PortRead, PortWrite, ScriptedHvf, ScriptedKvm, ScriptedWhpx
 from polyvm.vcpu.contract import VmConfig
 from polyvm.vcpu.exit_types import Syscall
 from polyvm.vcpu.machine_exits import Halt, PortIo
@@ -114,11 +116,27 @@ def _kvm(machine: str) -> Callable[[list[tuple[Any, ...]]], Any]:
     return lambda steps: Kvm(ScriptedKvm(steps, machine=machine), device="/dev/null", machine=machine)
 
 
+def _whpx(steps: list[tuple[Any, ...]]) -> Any:
+    fake = ScriptedWhpx(steps)
+    return Whpx((fake.platform, fake.emulator))
+
+
+def _hvf(guest: str) -> Callable[[list[tuple[Any, ...]]], Any]:
+    def make(steps: list[tuple[Any, ...]]) -> Any:
+        fake = ScriptedHvf(guest, steps)
+        return Hvf(fake.library, machine=guest, set_simd=fake.set_simd)
+
+    return make
+
+
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "kvm": lambda: Subject("kvm", "x86_64", lambda steps: Kvm(), scripted=False),
     "soft": lambda: Subject("soft", "riscv64", lambda steps: Soft(), scripted=False),
     "kvm-x86_64-scripted": lambda: Subject("kvm-x86_64-scripted", "x86_64", _kvm("x86_64"), scripted=True),
     "kvm-aarch64-scripted": lambda: Subject("kvm-aarch64-scripted", "aarch64", _kvm("aarch64"), scripted=True),
+    "whpx-scripted": lambda: Subject("whpx-scripted", "x86_64", _whpx, scripted=True),
+    "hvf-aarch64-scripted": lambda: Subject("hvf-aarch64-scripted", "aarch64", _hvf("aarch64"), scripted=True),
+    "hvf-x86_64-scripted": lambda: Subject("hvf-x86_64-scripted", "x86_64", _hvf("x86_64"), scripted=True),
 }
 
 

@@ -172,6 +172,7 @@ def test_two_vcpus_run_in_parallel(subject: Subject) -> None:
     found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(first.run()))
     thread.start()
+    time.sleep(0.05)
     bus = RecordingBus()
     halted(subject, second, bus)
     assert len(bus.log) == 3 and memory.read_u32(RESULT + 4) == 0x44332211

@@ -15,8 +15,8 @@ CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "Virtualization": {
         "VZVirtualMachine": (
             "alloc", "isSupported", "initWithConfiguration_queue_", "state", "canStart", "canPause", "canResume",
-            "canRequestStop", "canStop", "startWithCompletionHandler_", "pauseWithCompletionHandler_", "resumeWithCompletionHandler_",
-            "stopWithCompletionHandler_", "requestStopWithError_",
+            "canRequestStop", "canStop", "startWithCompletionHandler_", "pauseWithCompletionHandler_",
+            "resumeWithCompletionHandler_", "stopWithCompletionHandler_", "requestStopWithError_",
         ),
         "VZVirtualMachineConfiguration": (
             "alloc", "init", "setBootLoader_", "setMemorySize_", "setCPUCount_", "setEntropyDevices_", "setMemoryBalloonDevices_",

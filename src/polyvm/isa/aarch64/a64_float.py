@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from polyvm.ir import F32, I32, I64
 from polyvm.ir.ops import RDN, RMM, RNE, RTZ, RUP
 from polyvm.isa.aarch64.flags import NAMES as CONDITIONS
-from polyvm.isa.aarch64.floats import ALL, Compared, D, Format, H, S, fpcr, fpsr, number_or, set_fpcr, set_fpsr
+from polyvm.isa.aarch64.floats import ALL, D, Format, H, S, fpcr, fpsr, number_or, set_fpcr, set_fpsr
 from polyvm.isa.aarch64.operands import VD, XD, Small, V, X, insn
 
 if TYPE_CHECKING:
@@ -143,27 +143,25 @@ def _fused(fmt: Format, o1: str, o0: str, name: str, *, negate_product: bool, ne
 # Comparisons.
 
 
-def _compare(b: A64, x: Value, y: Value, *, signaling: bool) -> Compared:
+def _compare(b: A64, x: Value, y: Value, *, signaling: bool) -> None:
     """The comparison that raises flags; what it finds is worked out where something asks."""
     b.fp_mode()
     b.fcompare("flt", x, y, signaling=signaling)
-    return Compared(x, y)
+    b.set_flags_compare(x, y)
 
 
 def _comparisons(fmt: Format, opcode: str, name: str, *, signaling: bool) -> None:
     @insn(f"0 0 0 11110 {fmt.code} 1 rm:5 00 1000 rn:5 {opcode} 000", ext=fmt.ext, name=f"{name}_{fmt}",
           asm=f"{name} {{rn:{fmt}}}, {{rm:{fmt}}}")  # fmt: skip
     def compare(b: A64, rn: V, rm: V) -> None:
-        flags = _compare(b, b.f(rn, fmt.type), b.f(rm, fmt.type), signaling=signaling)
-        b.set_nzcv(flags.nzcv(), flags)
+        _compare(b, b.f(rn, fmt.type), b.f(rm, fmt.type), signaling=signaling)
 
     with_zero = f"{opcode[0]}1"
 
     @insn(f"0 0 0 11110 {fmt.code} 1 00000 00 1000 rn:5 {with_zero} 000", ext=fmt.ext, name=f"{name}_{fmt}_zero",
           asm=f"{name} {{rn:{fmt}}}, #0.0")  # fmt: skip
     def compare_zero(b: A64, rn: V) -> None:
-        flags = _compare(b, b.f(rn, fmt.type), b.const(fmt.type, 0), signaling=signaling)
-        b.set_nzcv(flags.nzcv(), flags)
+        _compare(b, b.f(rn, fmt.type), b.const(fmt.type, 0), signaling=signaling)
 
 
 def _conditional_comparison(fmt: Format, op: str, name: str, number: int, *, signaling: bool) -> None:

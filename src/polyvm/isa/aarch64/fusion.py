@@ -37,6 +37,12 @@ eor_w_lsr: subs_x
 eor_w_ror: add_w bic_w ldr_w_imm
 eor_x: add_x_imm
 extr_w: add_x and_w
+fcmp_d: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmp_d_zero: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmp_s: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_d: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_d_zero: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
+fcmpe_s: b.eq b.ge b.gt b.hi b.le b.ls b.lt b.mi b.ne b.pl
 hint: and_x_ones
 ldp_x: add_x_sxtw eor_x ldp_x ldp_x_post ldr_x_imm mov_x sub_x_imm
 ldp_x_post: ret ret:rn
