@@ -76,6 +76,10 @@ class Machine:
         """The guest asked for a reset."""
         self._end(Ending("reset", detail=why))
 
+    def guest_off(self) -> None:
+        """The guest powered the machine off."""
+        self._end(Ending("shutdown"))
+
     def guest_exit(self, code: int) -> None:
         """The guest wrote to the exit port."""
         self._end(Ending("exit", code))
