@@ -149,10 +149,10 @@ def _store_vector(type_: Type) -> Access:
 
 VECTORS = (("00", "0", "b", I8), ("01", "0", "h", I16), ("10", "0", "s", I32), ("11", "0", "d", I64), ("00", "1", "q", I128))
 for _size, _high, _r, _type in VECTORS:
-    FORMS += [
+    FORMS.extend([
         Form(_size, f"{_high}0", "str", _r, _type, _store_vector(_type), loads=False, vector=True),
         Form(_size, f"{_high}1", "ldr", _r, _type, _load_vector(_type), loads=True, vector=True),
-    ]
+    ])
 
 for _form in FORMS:
     _forms(_form)
@@ -182,7 +182,7 @@ def _pair(opc: str, name: str, r: str, type_: Type, *, signed: bool = False, vec
     low = (type_.bits // 8).bit_length() - 1
     imm = f"imm[{6 + low}:{low}]"
     loads = name.startswith("ld")
-    kinds = dict.fromkeys(("rt", "rt2"), ("VD" if loads else "V") if vector else "XD" if loads else "X")
+    kinds: dict[str, str] = dict.fromkeys(("rt", "rt2"), ("VD" if loads else "V") if vector else "XD" if loads else "X")
     bits, asm = f"{opc} 101 {int(vector)}", f"{name} {{rt:{r}}}, {{rt2:{r}}}, "
     load_bit = "1" if loads else "0"
 

@@ -7,7 +7,7 @@ gawk, grep, sed, sort and sqlite3 from Debian, and those in bench/programs; and 
 from __future__ import annotations
 
 # Pairs. First instruction: those that follow; "name:operand": that operand is what the instruction before writes.
-_TABLE = """
+_TABLE: str = """
 add_2s: eor_8b
 add_w: add_w add_w:rn add_x_imm eor_w extr_w ldr_d_lsl_shifted ldrb_w_uxtw mov_w mul_w mul_w:rm subs_w subs_w:rn
     subs_w_imm subs_w_imm:rn
@@ -137,7 +137,7 @@ ushr_2s_imm: ldr_d_imm shl_2s_imm
 """
 
 # Longer sequences, each an extension of one above.
-_LONGER = """
+_LONGER: str = """
 add_w add_w mul_w:rm
 add_w add_w mul_w:rm sbfm_w:rn
 add_w add_w:rn add_w:rn
@@ -337,7 +337,8 @@ def _parse() -> list[list[str]]:
     for entry in _TABLE.replace("\n    ", " ").strip().splitlines():
         first, _, others = entry.partition(": ")
         found += [[first, other] for other in others.split()]
-    return found + sorted((line.split() for line in _LONGER.strip().splitlines()), key=len)
+    longer: list[list[str]] = [line.split() for line in _LONGER.strip().splitlines()]
+    return found + sorted(longer, key=len)
 
 
 SEQUENCES = _parse()
