@@ -1,8 +1,8 @@
-"""The interpreter beside qemu-riscv64 and native code.
+"""The interpreter beside qemu-user and native code.
 
-    python bench/interpreter.py [--repeat N] [--only NAME,…] [--sysroot DIR] [--json FILE]
+    python bench/interpreter.py [--guest riscv64|aarch64] [--repeat N] [--only NAME,…] [--sysroot DIR] [--json FILE]
 
-Each program is built from one C source for riscv64 (static, -O2) and for the host (-O2). polyvm, qemu-riscv64 and native code
+Each program is built from one C source for the guest (static, -O2) and for the host (-O2). polyvm, qemu-GUEST and native code
 run in turn, N times; the best time of each counts. With a sysroot (scripts/sysroot), Debian's own programs follow.
 """
 
@@ -22,19 +22,20 @@ HERE = Path(__file__).parent
 # Repetitions for about two seconds under polyvm.
 INTEGER = {"sieve": 90, "sort": 45, "matmul": 140, "crc": 800, "sha256": 180, "fib": 160, "strhash": 5000}
 FLOATING = {"nbody": 120, "mandelbrot": 240}
+GUESTS = ("riscv64", "aarch64")
 _INSTALLED = Path(sys.executable).with_name("polyvm")  # not resolved: it lies beside the link of a virtual environment
 COMMAND = [str(_INSTALLED)] if _INSTALLED.exists() else [sys.executable, "-m", "polyvm"]
 POLYVM = [*COMMAND, "run", "--jit=off"]
 
 
-def build(name: str, folder: Path) -> tuple[Path, Path]:
-    """The riscv64 and the native program."""
+def build(name: str, folder: Path, guest: str = GUESTS[0]) -> tuple[Path, Path]:
+    """The guest's and the native program."""
     source = HERE / "programs" / f"{name}.c"
-    guest, native = folder / f"{name}.riscv64", folder / name
-    for compiler, target in (("riscv64-linux-gnu-gcc", guest), ("gcc", native)):
-        static = ["-static"] if target is guest else []
+    cross, native = folder / f"{name}.{guest}", folder / name
+    for compiler, target in ((f"{guest}-linux-gnu-gcc", cross), ("gcc", native)):
+        static = ["-static"] if target is cross else []
         subprocess.run([compiler, "-O2", "-ffp-contract=off", *static, "-o", target, source, "-lm"], check=True)
-    return guest, native
+    return cross, native
 
 
 def timed(command: list[str]) -> tuple[float, str, str]:
@@ -120,12 +121,14 @@ def show(rows: list[Row]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guest", choices=GUESTS, default=GUESTS[0])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", default="")
     parser.add_argument("--sysroot", default=os.environ.get("POLYVM_SYSROOT", ""))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     only = set(filter(None, options.only.split(",")))
+    qemu = f"qemu-{options.guest}"
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -133,14 +136,14 @@ def main() -> None:
             for program, rounds in table.items():
                 if only and program not in only:
                     continue
-                guest, native = build(program, folder)
+                guest, native = build(program, folder, options.guest)
                 words = [str(rounds)]
-                rows.append(measure(program, kind, [*POLYVM, "--stats=json", str(guest), *words], ["qemu-riscv64", str(guest), *words],
+                rows.append(measure(program, kind, [*POLYVM, "--stats=json", str(guest), *words], [qemu, str(guest), *words],
                                     [str(native), *words], options.repeat))  # fmt: skip
         if options.sysroot and not only:
             for program, command in debian(options.sysroot, folder).items():
                 rows.append(measure(program, "debian", [*POLYVM, "--stats=json", "-L", options.sysroot, *command],
-                                    ["qemu-riscv64", "-L", options.sysroot, *command], None, options.repeat))  # fmt: skip
+                                    [qemu, "-L", options.sysroot, *command], None, options.repeat))  # fmt: skip
     show(rows)
     if options.json:
         options.json.write_text(json.dumps([{**vars(row), "mips": row.mips} for row in rows], indent=1))

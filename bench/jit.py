@@ -1,13 +1,13 @@
-"""The JIT beside qemu-riscv64 and native code.
+"""The JIT beside qemu-user and native code.
 
-    python bench/jit.py [--only NAME-OR-KIND,…] [--repeat N] [--sysroot DIR] [--json FILE]
+    python bench/jit.py [--guest riscv64|aarch64] [--only NAME-OR-KIND,…] [--repeat N] [--sysroot DIR] [--json FILE]
 
 For each program one run with only the interpreter in the cache (cold); further ones until one compiles nothing new (at most four);
-then the best of N that find it all (warm); and the best of two of qemu-riscv64 and of native code. Kinds: integer and floating are C
+then the best of N that find it all (warm); and the best of two of qemu-GUEST and of native code. Kinds: integer and floating are C
 sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian, loops that are hot for seconds; flat, much
 code of which nothing is hot for long; start, programs that end at once. Native is then the host's program of that name, where
 there is one, which may be another version; openssl's is told by OPENSSL_ia32cap not to use what riscv64 has no counterpart of (SHA,
-AES and vector instructions). Outputs are compared. Where a program measures itself for some time (openssl speed), the seconds
+AES and vector instructions), but may use all beside aarch64. Outputs are compared. Where a program measures itself for some time (openssl speed), the seconds
 are those of a fixed number of operations at that rate.
 """
 
@@ -26,10 +26,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from interpreter import COMMAND, build, geometric
+from interpreter import COMMAND, GUESTS, build, geometric
 
 HERE = Path(__file__).parent
-# Repetitions for four to six seconds under qemu-riscv64; floating point, which it computes in software, for more.
+# Repetitions for four to six seconds under qemu; floating point, which it computes in software, for more.
 INTEGER = {
     "sieve": 900, "sort": 260, "matmul": 2000, "crc": 5600, "sha256": 3700, "fib": 1200, "strhash": 74000, "vm": 340, "list": 11000,
     "callback": 600, "text": 3200, "json": 10000, "lz": 1300, "queens": 4000, "hash": 9000, "life": 14000,
@@ -64,12 +64,12 @@ class Row:
 
 
 class Runner:
-    """Runs commands in `folder`; `empty` is a cache with the interpreter."""
+    """Runs commands for `guest` in `folder`; `empty` is a cache with the interpreter."""
 
-    def __init__(self, folder: Path, sysroot: str, repeat: int) -> None:
-        self.folder, self.sysroot, self.repeat = folder, sysroot, repeat
+    def __init__(self, folder: Path, guest: str, sysroot: str, repeat: int) -> None:
+        self.folder, self.guest, self.sysroot, self.repeat = folder, guest, sysroot, repeat
         self.empty, self.cache, self.stats = folder / "empty", folder / "cache", folder / "stats"
-        subprocess.run([*COMMAND, "demo"], check=True, stdout=subprocess.DEVNULL,
+        subprocess.run([*COMMAND, "demo", guest], check=True, stdout=subprocess.DEVNULL,
                        env={**os.environ, "POLYVM_CACHE": str(self.empty), "POLYVM_JIT": "off"})  # fmt: skip
 
     def timed(self, program: Program, command: list[str], variables: dict[str, str]) -> tuple[float, bytes]:
@@ -109,7 +109,7 @@ class Runner:
         times = self.repeat * (3 if program.kind == "start" else 1)
         row.warm = min(run(guest, cache) for _ in range(times))
         fewer = min(2, times) if program.kind != "start" else times
-        row.qemu = min(run(["qemu-riscv64", *root, *program.guest], {}) for _ in range(fewer))
+        row.qemu = min(run([f"qemu-{self.guest}", *root, *program.guest], {}) for _ in range(fewer))
         if program.native is not None:
             native = [self.timed(program, program.native, program.native_variables) for _ in range(fewer)]
             row.native = min(seconds for seconds, _ in native)
@@ -127,10 +127,10 @@ class Runner:
 # -- programs -------------------------------------------------------------------------------------------------------------
 
 
-def own(name: str, kind: str, rounds: int, folder: Path) -> Program:
+def own(name: str, kind: str, rounds: int, folder: Path, guest: str) -> Program:
     """A C program of this folder."""
-    guest, native = build(name, folder)
-    return Program(name, kind, [str(guest), str(rounds)], [str(native), str(rounds)], same=True)
+    cross, native = build(name, folder, guest)
+    return Program(name, kind, [str(cross), str(rounds)], [str(native), str(rounds)], same=True)
 
 
 def prepare(folder: Path) -> None:
@@ -239,7 +239,7 @@ def debian() -> list[tuple[str, str, list[str], bool, dict[str, str], tuple[str,
 
 def guest_program(sysroot: str, name: str) -> str:
     """The path of a program; cc1 is not among those that users start."""
-    inside = sorted(Path(sysroot).glob(f"usr/libexec/gcc/riscv64-linux-gnu/*/{name}"))
+    inside = sorted(Path(sysroot).glob(f"usr/lib*/gcc/*-linux-gnu/*/{name}"))
     return str(inside[-1]) if inside else f"{sysroot}/usr/bin/{name}"
 
 
@@ -248,7 +248,7 @@ def host_program(name: str) -> str | None:
     return shutil.which(name, path="/usr/local/bin:/usr/bin:/bin") or shutil.which(name)
 
 
-def chosen(only: set[str], folder: Path, sysroot: str) -> list[Program]:
+def chosen(only: set[str], folder: Path, guest: str, sysroot: str) -> list[Program]:
     """The programs to measure, built where they have to be."""
     from polyvm.api.programs import demo_program
 
@@ -257,18 +257,18 @@ def chosen(only: set[str], folder: Path, sysroot: str) -> list[Program]:
 
     found: list[Program] = []
     for kind, table in (("integer", INTEGER), ("floating", FLOATING)):
-        found += [own(name, kind, rounds, folder) for name, rounds in table.items() if wanted(name, kind)]
+        found += [own(name, kind, rounds, folder, guest) for name, rounds in table.items() if wanted(name, kind)]
     if wanted("hello", "start"):
-        found.append(Program("hello", "start", [str(Path(demo_program()).with_name("hello"))]))
+        found.append(Program("hello", "start", [str(Path(demo_program(guest)).with_name("hello"))]))
     names = [entry for entry in debian() if sysroot and wanted(entry[0], entry[1])]
     if any(kind != "start" for _, kind, *_ in names):
         prepare(folder)
     for name, kind, words, same, variables, rate in names:
         host = host_program(words[0])
         native = [host, *words[1:]] if host else None
-        help_ = NO_HELP if words[0] == "openssl" else {}
-        guest = [guest_program(sysroot, words[0]), *words[1:]]
-        found.append(Program(name, kind, guest, native, same, variables, help_, rate))
+        help_ = NO_HELP if words[0] == "openssl" and guest == "riscv64" else {}
+        command = [guest_program(sysroot, words[0]), *words[1:]]
+        found.append(Program(name, kind, command, native, same, variables, help_, rate))
     return found
 
 
@@ -305,7 +305,7 @@ class Bar(NamedTuple):
     met: bool
 
 
-def bars(rows: list[Row]) -> list[Bar]:
+def bars(rows: list[Row], guest: str) -> list[Bar]:
     """Those that these rows say something about."""
     found: list[Bar] = []
 
@@ -315,7 +315,7 @@ def bars(rows: list[Row]) -> list[Bar]:
             text = f"<= {most:g}{unit}" if math.isnan(least) else f">= {least:g}{unit}"
             found.append(Bar(name, text, f"{value:.{digits}f}{unit}", met))
 
-    groups = {"integer": 2.2, "floating": 4.0}
+    groups = {"integer": 2.2, "floating": 3.0 if guest == "aarch64" else 4.0}
     if any(row.kind == "debian" for row in rows):
         groups["integer + debian"] = 2.2
     for name, least in groups.items():
@@ -345,7 +345,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     return found
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Row], guest: str) -> None:
     """The means and the bars."""
     groups = [(kind, (kind,)) for kind in dict.fromkeys(row.kind for row in rows)]
     if {"integer", "debian"} <= {row.kind for row in rows}:
@@ -353,13 +353,14 @@ def show(rows: list[Row]) -> None:
     for name, kinds in groups:
         cold, qemu, native = means(rows, *kinds)
         print(f"geometric mean, {name}: cold/qemu {cold:.2f}, qemu/warm {qemu:.2f}, warm/native {native:.2f}")
-    for bar in bars(rows):
+    for bar in bars(rows, guest):
         print(f"{'met' if bar.met else 'NOT':<4} {bar.name}: {bar.wanted}; {bar.measured}")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guest", choices=GUESTS, default=GUESTS[0])
     parser.add_argument("--only", default="")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sysroot", default=os.environ.get("POLYVM_SYSROOT", ""))
@@ -368,15 +369,15 @@ def main() -> None:
     sysroot = str(Path(options.sysroot).resolve()) if options.sysroot else ""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        runner = Runner(Path(name), sysroot, options.repeat)
-        programs = chosen(set(filter(None, options.only.split(","))), Path(name), sysroot)
+        runner = Runner(Path(name), options.guest, sysroot, options.repeat)
+        programs = chosen(set(filter(None, options.only.split(","))), Path(name), options.guest, sysroot)
         print(HEAD)
         for program in programs:
             rows.append(runner.measure(program))
             print(line(rows[-1]), flush=True)
-    show(rows)
+    show(rows, options.guest)
     if options.json:
-        record = {"rows": [vars(row) for row in rows], "bars": [bar._asdict() for bar in bars(rows)]}
+        record = {"rows": [vars(row) for row in rows], "bars": [bar._asdict() for bar in bars(rows, options.guest)]}
         options.json.write_text(json.dumps(record, indent=1))
 
 

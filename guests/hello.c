@@ -2,6 +2,6 @@
 
 int main(void)
 {
-    print("Hello from riscv64\n");
+    print("Hello from " ARCHITECTURE "\n");
     return 0;
 }

@@ -54,7 +54,11 @@ class WrongArchitecture(ElfError):
 
 
 class MissingInterpreter(ElfError):
-    """The dynamic linker named by PT_INTERP is not where the file says."""
+    """The dynamic linker named by PT_INTERP is not where the file, a program for `architecture`, says."""
+
+    def __init__(self, text: str, architecture: str = "riscv64") -> None:
+        super().__init__(text)
+        self.architecture = architecture
 
 
 class MemoryFault(GuestError):

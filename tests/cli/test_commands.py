@@ -11,15 +11,17 @@ import pytest
 
 from polyvm.api.programs import demo_program
 from polyvm.cli import main
+from tests.guests import GUESTS
 
 HELLO = str(Path(demo_program()).with_name("hello"))
 
 
-def test_demo_prints_the_programs_output_and_the_count() -> None:
-    done = subprocess.run([sys.executable, "-m", "polyvm", "demo"], capture_output=True, text=True, timeout=60, check=True)
+@pytest.mark.parametrize("guest", [guest.name for guest in GUESTS])
+def test_demo_prints_the_programs_output_and_the_count(guest: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "polyvm", "demo", guest], capture_output=True, text=True, timeout=60, check=True)
     assert "fibonacci(27):        196418" in done.stdout
-    assert "riscv64 instructions in" in done.stdout
-    native = subprocess.run(["qemu-riscv64", demo_program()], capture_output=True, text=True, timeout=60, check=True)
+    assert f"{guest} instructions in" in done.stdout
+    native = subprocess.run([f"qemu-{guest}", demo_program(guest)], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith(native.stdout)
 
 

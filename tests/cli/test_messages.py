@@ -50,6 +50,9 @@ def test_the_interpreter_hint_names_a_package_where_there_is_no_cross_library(mo
     text, _ = describe(errors.MissingInterpreter("needs /lib/ld.so"), "hello")
     assert "libc6:riscv64" in text
     assert "libc6-riscv64-cross" in text
+    text, _ = describe(errors.MissingInterpreter("needs /lib/ld.so", "aarch64"), "hello")
+    assert "libc6:arm64" in text
+    assert "/usr/aarch64-linux-gnu from the package libc6-arm64-cross" in text
 
 
 def test_control_characters_of_a_file_name_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

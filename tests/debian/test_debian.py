@@ -1,6 +1,6 @@
-"""Debian's riscv64 binaries under polyvm do what they do under qemu-riscv64.
+"""Debian's binaries under polyvm do what they do under qemu-user.
 
-The sysroot is $POLYVM_SYSROOT, or made here from Debian's archive.
+A guest's sysroot is $POLYVM_SYSROOT_GUEST (POLYVM_SYSROOT_RISCV64, …), or made here from Debian's archive.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from tests.guests import GUESTS, Guest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = "bash coreutils grep sed gawk tar gzip xz-utils zstd perl python3 sqlite3 git openssl gcc libc6-dev make".split()
@@ -67,40 +70,52 @@ except FileNotFoundError as e: print(e)
 """
 
 
-@pytest.fixture(scope="session")
-def sysroot() -> Path:
-    """A directory with Debian's riscv64 packages."""
-    given = os.environ.get("POLYVM_SYSROOT")
-    folder = Path(given) if given else ROOT / "sysroot" / "riscv64"
+class Root(NamedTuple):
+    """A directory with Debian's packages for a guest."""
+
+    guest: Guest
+    path: Path
+
+
+@pytest.fixture(scope="session", params=GUESTS, ids=str)
+def sysroot(request: pytest.FixtureRequest) -> Root:
+    """The packages for each guest."""
+    guest: Guest = request.param
+    given = os.environ.get(f"POLYVM_SYSROOT_{guest.name.upper()}")
     if given:
-        return folder
+        return Root(guest, Path(given))
+    folder = ROOT / "sysroot" / guest.name
     folder.parent.mkdir(exist_ok=True)
-    with (ROOT / "sysroot" / ".lock").open("w") as lock:  # one of the test processes makes it
+    with (ROOT / "sysroot" / f".lock-{guest}").open("w") as lock:  # one of the test processes makes it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (ROOT / "sysroot" / ".complete").exists():
-            subprocess.run([ROOT / "scripts" / "sysroot", folder, *PACKAGES], check=True, stdout=subprocess.DEVNULL, timeout=280)
-            (ROOT / "sysroot" / ".complete").touch()
-    return folder
+        complete = ROOT / "sysroot" / f".complete-{guest}"
+        if not complete.exists():
+            make = [ROOT / "scripts" / "sysroot", "--arch", guest.debian, "--suite", guest.suite, folder, *PACKAGES]
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL, timeout=280)
+            complete.touch()
+    return Root(guest, folder)
 
 
-def _polyvm(sysroot: Path, program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "polyvm", "run", "-L", str(sysroot), str(sysroot / program), *arguments]
+def _polyvm(sysroot: Root, program: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polyvm", "run", "-L", str(sysroot.path), str(sysroot.path / program), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=folder)
 
 
+def _expected(name: str) -> str:
+    return (Path(__file__).parent / "expected" / f"{name}.txt").read_text()
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_shell_script_prints_what_it_should(sysroot: Path, name: str, tmp_path: Path) -> None:
-    """`expected` holds what qemu-riscv64 printed, and for git, which starts programs of its own, the host's own git."""
+def test_a_shell_script_prints_what_it_should(sysroot: Root, name: str, tmp_path: Path) -> None:
+    """`expected` holds what qemu-user printed, and for git, which starts programs of its own, the host's own git."""
     folder = tmp_path / "work"
     folder.mkdir()
     found = _polyvm(sysroot, "usr/bin/bash", "-c", SCRIPTS[name], folder=folder)
-    expected = (Path(__file__).parent / "expected" / f"{name}.txt").read_text()
-    assert found.stdout == expected, found.stderr
+    assert found.stdout == _expected(name), found.stderr
 
 
-def test_python_does_what_it_does_under_qemu(sysroot: Path, tmp_path: Path) -> None:
+def test_python_does_what_it_does_under_qemu(sysroot: Root, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(PYTHON)
     found = _polyvm(sysroot, "usr/bin/python3", str(script), folder=tmp_path)
-    expected = (Path(__file__).parent / "expected" / "python.txt").read_text()
-    assert found.stdout == expected, found.stderr
+    assert found.stdout == _expected("python").replace("MACHINE", sysroot.guest.name), found.stderr

@@ -409,7 +409,8 @@ class Bench:
             core.set("x", i, stream.x[i])
             core.set("f", i, stream.f[i])
         core.set("res_addr", 0, M64)
-        core.fcsr, core.pc, core.instructions = stream.fcsr, address, 0
+        core.isa.registers.write(core, "fcsr", stream.fcsr)
+        core.pc, core.instructions = address, 0
         self.arena.poke(DATA, stream.memory)
         if stream.stop:
             code = core.run(stream.stop)
@@ -435,7 +436,7 @@ class Bench:
         core = self.core
         end = (code, core.exit_address, core.exit_access, core.exit_size) if code == exits.FAULT else (code,)
         return State(end, core.pc, core.instructions, [core.get("x", i) for i in range(32)], [core.get("f", i) for i in range(32)],
-                     core.fcsr, self.arena.read(DATA, DATA_SIZE))  # fmt: skip
+                     core.isa.registers.read(core, "fcsr"), self.arena.read(DATA, DATA_SIZE))  # fmt: skip
 
     def regions(self) -> int:
         """How many were made."""

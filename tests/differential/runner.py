@@ -27,10 +27,15 @@ def load(path: Path, arena: Arena) -> int:
     return entry
 
 
-def run(path: Path, jit: str = "off") -> tuple[bytes, int]:
+# Where a system call has its number and its first argument.
+_CALLS = {"riscv64": (17, 10), "aarch64": (8, 0)}
+
+
+def run(path: Path, jit: str = "off", guest: str = "riscv64") -> tuple[bytes, int]:
     """What the program wrote, and how many instructions it took."""
     arena = Arena()
-    core = Core("riscv64", arena)
+    core = Core(guest, arena)
+    number, first = _CALLS[guest]
     source = JitSource.parse(jit)
     core.use_jit(source)
     core.pc = load(path, arena)
@@ -40,8 +45,8 @@ def run(path: Path, jit: str = "off") -> tuple[bytes, int]:
         if code != exits.SYSCALL:
             raise AssertionError(f"{exits.NAMES[code]} at {core.pc:#x}: {core.exit_address:#x}")
         core.pc += 4
-        if core.x[17] == 64:
-            written += arena.read(core.x[11], core.x[12])
+        if core.x[number] == 64:
+            written += arena.read(core.x[first + 1], core.x[first + 2])
         else:
             count = core.instructions
             source.close()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from polyvm.isa.insn import Encoding
 
 STATE_WORDS = 32 + 32 + 1  # x, f, fcsr
+NAMES = [*(f"x{n}" for n in range(32)), *(f"f{n}" for n in range(32)), "fcsr"]
+QEMU = ("qemu-riscv64", "-cpu", "rv64,Zfh=true")
 BASE = 31  # the register that loads, stores and atomics go through
 # qemu 7.2 counts ctzw of a zero word on into the upper half.
 SKIPPED = frozenset({"ctzw", "ecall", "ebreak", "c.ebreak", "fence.i", "wrs.nto", "wrs.sto"})

@@ -1,4 +1,4 @@
-"""polyvm against qemu-riscv64 on random instruction streams."""
+"""polyvm against qemu on random instruction streams."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polyvm.engine.interpreter import load
+from tests.differential import aarch64, streams
 from tests.differential.runner import run
-from tests.differential.streams import STATE_WORDS, StreamMaker, build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,44 +34,52 @@ ROUNDS = int(os.environ.get("POLYVM_ROUNDS", "10"))
 COMPILED_STREAMS = int(os.environ.get("POLYVM_COMPILED", "25"))
 
 
-@pytest.mark.parametrize("group", GROUPS)
+CASES = [("riscv64", group) for group in GROUPS] + [("aarch64", group) for group in aarch64.GROUPS]
+
+
+@pytest.mark.parametrize(("guest", "group"), CASES)
 @pytest.mark.parametrize("turn", range(ROUNDS))
-def test_every_register_agrees_with_qemu(group: str, turn: int, tmp_path: Path) -> None:
-    compare(group, f"{SEED}/{group}/{turn}", STREAMS, tmp_path, "off")
+def test_every_register_agrees_with_qemu(guest: str, group: str, turn: int, tmp_path: Path) -> None:
+    compare(guest, group, f"{SEED}/{group}/{turn}", STREAMS, tmp_path, "off")
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(("guest", "group"), CASES)
 @pytest.mark.parametrize("jit", ["quick:0", "full:0"])
-def test_compiled_code_agrees_with_qemu(group: str, jit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load("riscv64")
+def test_compiled_code_agrees_with_qemu(guest: str, group: str, jit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(guest)
     monkeypatch.setenv("POLYVM_CACHE", str(tmp_path / "cache"))  # random code is not worth keeping
-    compare(group, f"{SEED}/{group}/{jit}", COMPILED_STREAMS, tmp_path, jit)
+    compare(guest, group, f"{SEED}/{group}/{jit}", COMPILED_STREAMS, tmp_path, jit)
 
 
-def compare(group: str, seed: str, number: int, tmp_path: Path, jit: str) -> None:
+def compare(guest: str, group: str, seed: str, number: int, tmp_path: Path, jit: str) -> None:
     """Run `number` streams under polyvm and qemu."""
     print(f"POLYVM_SEED={SEED}")
     rng = random.Random(seed)
-    maker = StreamMaker(GROUPS[group], rng)
-    streams = [maker.stream(LENGTH) for _ in range(number)]
-    program = build(tmp_path / "streams", streams, rng)
-    expected = subprocess.run(["qemu-riscv64", "-cpu", "rv64,Zfh=true", str(program)], capture_output=True, check=True).stdout
-    found, count = run(program, jit)
+    path = tmp_path / "streams"
+    if guest == "riscv64":
+        made = streams.StreamMaker(GROUPS[group], rng)
+        code = [made.stream(LENGTH) for _ in range(number)]
+        program, names, qemu = streams.build(path, code, rng), streams.NAMES, streams.QEMU
+    else:
+        maker = aarch64.StreamMaker(aarch64.GROUPS[group], rng)
+        code = [maker.stream(LENGTH) for _ in range(number)]
+        program, names, qemu = aarch64.build(path, code, rng, maker.floating), aarch64.NAMES, aarch64.QEMU
+    expected = subprocess.run([*qemu, str(program)], capture_output=True, check=True).stdout
+    found, count = run(program, jit, guest)
     assert count >= number * LENGTH
-    for i, stream in enumerate(streams):
-        at = i * STATE_WORDS * 8
-        want = struct.unpack_from(f"<{STATE_WORDS}Q", expected, at)
-        have = struct.unpack_from(f"<{STATE_WORDS}Q", found, at)
-        names = [f"x{n}" for n in range(32)] + [f"f{n}" for n in range(32)] + ["fcsr"]
+    words = len(names)
+    for i, stream in enumerate(code):
+        want = struct.unpack_from(f"<{words}Q", expected, i * words * 8)
+        have = struct.unpack_from(f"<{words}Q", found, i * words * 8)
         wrong = [f"{n}: {h:#x}, qemu {w:#x}" for n, h, w in zip(names, have, want, strict=True) if h != w]
-        assert not wrong, f"stream {i} of seed {seed}: {'; '.join(wrong)}\n{_listing(stream)}"
+        assert not wrong, f"stream {i} of seed {seed}: {'; '.join(wrong)}\n{_listing(guest, stream)}"
     assert found == expected
 
 
-def _listing(stream: bytes) -> str:
+def _listing(guest: str, stream: bytes) -> str:
     from polyvm.isa import get
 
-    isa, lines, at = get("riscv64"), [], 0
+    isa, lines, at = get(guest), [], 0
     while at < len(stream):
         length = isa.length(int.from_bytes(stream[at : at + 2], "little"))
         lines.append(isa.disassemble(int.from_bytes(stream[at : at + length], "little"), at))

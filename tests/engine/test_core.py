@@ -252,9 +252,9 @@ def test_watched_memory_leaves_before_the_access(core: Core) -> None:
 def test_a_clone_starts_with_the_same_registers(core: Core) -> None:
     put(core, "addi a0, a0, 1\necall")
     core.x[10] = 6
-    core.fcsr = 0x61
+    core.isa.registers.write(core, "fcsr", 0x61)
     other = core.clone()
-    assert other.pc == CODE and other.fcsr == 0x61
+    assert other.pc == CODE and other.isa.registers.read(other, "fcsr") == 0x61
     other.run()
     assert (core.x[10], other.x[10]) == (6, 7)
     other.close()

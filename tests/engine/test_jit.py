@@ -377,3 +377,40 @@ def test_a_way_that_was_rare_and_is_not_any_more_does_not_stay_slow(mode: str) -
     assert machine.core.statistics().lookups < rounds // 4  # of the half that goes that way
     machine.close()
     reference.close()
+
+
+@pytest.mark.parametrize("mode", ["auto:0.01", "full:0"])
+def test_coverage_that_is_cleared_by_hand_is_noted_again(mode: str) -> None:
+    one = Machine(mode)
+    one.put("li a0, 3000000\nloop: andi a1, a0, 3\nbnez a1, odd\naddi a2, a2, 1\nodd: addi a0, a0, -1\nbnez a0, loop\necall")
+    covered = one.core.enable_coverage(12)
+    maps: list[bytes] = []
+    for _ in range(8):
+        one.core.pc = CODE
+        assert one.core.run() == exits.SYSCALL
+        maps.append(bytes(covered))
+        covered[:] = bytes(len(covered))
+    assert any(maps[0])
+    assert maps == maps[:1] * 8
+    one.close()
+
+
+def test_coverage_that_another_thread_clears_is_noted_again() -> None:
+    one = Machine("auto:0.01")
+    one.put("loop: andi a1, a0, 3\nbnez a1, odd\naddi a2, a2, 1\nodd: addi a0, a0, -1\nj loop")
+    covered = one.core.enable_coverage(12)
+    running = threading.Thread(target=one.core.run)
+    running.start()
+    time.sleep(1.5)
+    first = bytes(covered)
+    covered[:] = bytes(len(covered))
+    deadline = time.monotonic() + 20
+    while bytes(covered) != first and time.monotonic() < deadline:
+        time.sleep(0.05)
+    one.core.request_stop()
+    running.join()
+    assert any(first)
+    again = {i for i, byte in enumerate(bytes(covered)) if byte}
+    assert again <= {i for i, byte in enumerate(first) if byte}
+    assert len(again) >= 3  # all but the block that is executed once
+    one.close()

@@ -12,8 +12,16 @@ from pathlib import Path
 import pytest
 
 from polyvm.api.programs import demo_program
+from tests.guests import AARCH64, GUESTS, RISCV64, Guest
 
 HELLO = str(Path(demo_program()).with_name("hello"))
+
+
+@pytest.fixture(scope="module", params=GUESTS, ids=str)
+def guest(request: pytest.FixtureRequest) -> Guest:
+    """Each guest."""
+    found: Guest = request.param
+    return found
 
 
 def polyvm(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -23,11 +31,10 @@ def polyvm(*arguments: str | Path, **options: object) -> subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that does what its arguments say."""
     folder = tmp_path_factory.mktemp("guest")
-    source = folder / "tool.c"
-    source.write_text(r"""
+    return guest.build(r"""
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -65,10 +72,7 @@ int main(int argc, char **argv)
     }
     return 0;
 }
-""")
-    program = folder / "tool"
-    subprocess.run(["riscv64-linux-gnu-gcc", "-O1", "-static", "-o", program, source], check=True)
-    return program
+""", folder / "tool", "-O1", "-static")
 
 
 def test_the_exit_status_passes_through(compiled: Path) -> None:
@@ -102,11 +106,11 @@ def test_counting_agrees_with_single_steps(compiled: Path) -> None:
     assert len(counts) == 1
 
 
-def test_strace_shows_calls_with_arguments_and_results() -> None:
-    done = polyvm("run", "--strace", HELLO)
-    assert done.stdout == "Hello from riscv64\n"
+def test_strace_shows_calls_with_arguments_and_results(guest: Guest) -> None:
+    done = polyvm("run", "--strace", Path(demo_program(guest.name)).with_name("hello"))
+    assert done.stdout == f"Hello from {guest}\n"
     first, *_ = done.stderr.splitlines()
-    assert first.split(" ", 1)[1] == r'write(1, "Hello from riscv64\n", 19) = 19'
+    assert first.split(" ", 1)[1] == rf'write(1, "Hello from {guest}\n", 19) = 19'
     assert "exit(0) = ?" in done.stderr
 
 
@@ -141,28 +145,49 @@ def test_what_cannot_run_gets_one_sentence(tmp_path: Path, make: object, status:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_missing_interpreter_says_what_to_do(tmp_path: Path) -> None:
-    source = tmp_path / "a.c"
-    source.write_text("int main(){return 0;}")
-    program = tmp_path / "a"
-    subprocess.run(["riscv64-linux-gnu-gcc", "-o", program, source], check=True)
+def test_a_missing_interpreter_says_what_to_do(guest: Guest, tmp_path: Path) -> None:
+    program = guest.build("int main(){return 0;}", tmp_path / "a")
     done = polyvm("run", program)
     assert done.returncode in (126, 127)
-    assert "ld-linux-riscv64-lp64d.so.1" in done.stderr
+    assert guest.loader in done.stderr
     assert "-L" in done.stderr
     assert done.stderr.count("\n") <= 2
-    assert polyvm("run", "-L", "/usr/riscv64-linux-gnu", program).returncode == 0
+    assert polyvm("run", "-L", guest.libraries, program).returncode == 0
 
 
-def test_a_dynamic_program_equals_qemu(tmp_path: Path) -> None:
-    source = tmp_path / "a.c"
-    source.write_text('#include <math.h>\n#include <stdio.h>\nint main(int c, char **v){printf("%s %.17g\\n", v[1], sin(c));}')
-    program = tmp_path / "a"
-    subprocess.run(["riscv64-linux-gnu-gcc", "-O0", "-o", program, source, "-lm"], check=True)
+def test_a_dynamic_program_equals_qemu(guest: Guest, tmp_path: Path) -> None:
+    source = '#include <math.h>\n#include <stdio.h>\nint main(int c, char **v){printf("%s %.17g\\n", v[1], sin(c));}'
+    program = guest.build(source, tmp_path / "a", "-O0")
     want = subprocess.run(
-        ["qemu-riscv64", "-L", "/usr/riscv64-linux-gnu", program, "x"], capture_output=True, text=True, check=True
+        [*guest.qemu, "-L", guest.libraries, program, "x"], capture_output=True, text=True, check=True
     )
-    assert polyvm("run", "-L", "/usr/riscv64-linux-gnu", program, "x").stdout == want.stdout
+    assert polyvm("run", "-L", guest.libraries, program, "x").stdout == want.stdout
+
+
+EXEC = """
+#include <stdio.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct utsname name;
+    uname(&name);
+    printf("%s: %s\\n", name.machine, argv[argc - 1]);
+    fflush(stdout);
+    if (argc > 2) execv(argv[1], argv + 1);
+    return argc;
+}
+"""
+
+
+@pytest.mark.skipif(AARCH64 not in GUESTS, reason="not complete")
+def test_a_program_executes_one_for_another_guest(tmp_path: Path) -> None:
+    """And that the first again: the process goes on as each of them in turn, with its pid and its descriptors."""
+    one, other = (str(guest.build(EXEC, tmp_path / guest.name, "-O1", "-static")) for guest in (RISCV64, AARCH64))
+    done = polyvm("run", "--stats=json", one, other, one, other, "end")
+    assert done.stdout == "".join(f"{name}: end\n" for name in ("riscv64", "aarch64", "riscv64", "aarch64"))
+    assert done.returncode == 2
+    assert json.loads(done.stderr)["instructions"] > 10000
 
 
 class TestSandbox:

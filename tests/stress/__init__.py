@@ -62,7 +62,7 @@ class Stress:
         for name in NAMES:
             command = ["riscv64-linux-gnu-gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", folder / name]
             subprocess.run([*command, HERE / "programs" / f"{name}.c"], check=True)
-        demo = [sys.executable, "-m", "polyvm", "demo"]
+        demo = [sys.executable, "-m", "polyvm", "demo", "riscv64"]
         subprocess.run(demo, check=True, stdout=subprocess.DEVNULL, env=self._environment("1024") | {"POLYVM_JIT": "off"})
         self._interpreter = {path.name: path.read_bytes() for path in self.cache.iterdir()}
 

@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 from polyvm.api.hooks import EVERYWHERE, Access, AddressHook, Hook, HookSet, MemoryHook, SyscallHook
-from polyvm.api.registers import FloatView, RegisterFile, Registers, register_names
+from polyvm.api.registers import FloatView, RegisterFile, Registers
 from polyvm.engine import Core, JitSource
 from polyvm.errors import UsageError
+from polyvm.isa import get as get_isa
 from polyvm.mem import Arena
 from polyvm.vcpu import exits
 from polyvm.vcpu.exit_types import Breakpoint, Budget, Exit, Fault, Illegal, Stopped, Syscall, Unsupported, Until
@@ -51,22 +52,22 @@ class Cpu:
     65536
     (42, Syscall(pc=65540, next_pc=65544))
 
-    `x`, `f` are the register files as unsigned integers, `d` and `s` the floating-point registers as doubles and
-    singles, `regs` all registers by name. `jit` as of the
-    command line. Guest memory is only what `map` gives; every other access is a `Fault`.
+    `x`, `f` (or `v`) are the register files as unsigned integers, `d` and `s` the floating-point registers as doubles and
+    singles, `regs` all registers by name. `jit` as of the command line. Guest memory is only what `map` gives; every other
+    access is a `Fault`.
     """
 
     def __init__(self, guest: str = "riscv64", *, jit: str | None = None) -> None:
-        register_names(guest)
+        table = get_isa(guest).registers
         self.guest = guest
         self._arena = Arena()
         self._core = Core(guest, self._arena)
         self._jit = JitSource.parse(jit if jit is not None else os.environ.get("POLYVM_JIT", "auto"))
         self._core.use_jit(self._jit)
-        self.x = RegisterFile(self._core, "x")
-        self.f = RegisterFile(self._core, "f")
-        self.d = FloatView(self.f, double=True)
-        self.s = FloatView(self.f, double=False)
+        self.x = RegisterFile(self._core, table, "x")
+        self.f = self.v = RegisterFile(self._core, table, table.floating)
+        self.d = FloatView(self.f, table, double=True)
+        self.s = FloatView(self.f, table, double=False)
         self.regs = Registers(self._core, guest)
         self._hooks = HookSet()
         self._until: frozenset[int] = frozenset()
@@ -206,12 +207,13 @@ class Cpu:
         elif code == exits.WATCH:
             going = self._watch(pc)
         elif code == exits.SYSCALL:
+            following = pc + core.insn_length
             if not self._hooks.syscalls:
-                return Syscall(pc, pc + 4)
+                return Syscall(pc, following)
             for hook in self._hooks.syscalls:
                 hook.call(self)
             if core.pc == pc:
-                core.pc = pc + 4
+                core.pc = following
             going = not self._stop
         elif code == exits.STOPPED:
             core.clear_stop()
@@ -315,7 +317,8 @@ class Cpu:
     def coverage(self, bits: int = 16) -> memoryview:
         """A bitmap of ``2**bits`` bits that native code fills: the bit of each executed block, by a hash of its pc.
 
-        The same view each time; write zeros to it to begin anew.
+        The same view each time; write zeros to it to begin anew. That is noticed before a run, and soon during one; compiled code
+        is then made again, and more slowly executed, since it has to look at each bit.
         """
         return self._core.enable_coverage(bits)
 

@@ -34,23 +34,25 @@ class Segment:
 class ElfFile:
     """The headers of an executable: where it wants to be, what it needs.
 
-    `architecture` must be the file's, else WrongArchitecture is raised; NotElf and TruncatedElf for other defects. `path` is
-    used in messages. The file's descriptor `fd` stays the caller's.
+    Its `architecture` must be one of `architectures`, else WrongArchitecture is raised; NotElf and TruncatedElf for other
+    defects. `path` is used in messages. The file's descriptor `fd` stays the caller's.
     """
 
-    def __init__(self, fd: int, path: str, architecture: str) -> None:
+    def __init__(self, fd: int, path: str, architectures: tuple[str, ...]) -> None:
+        wanted = " or ".join(architectures)
         self.path = path
         self.size = os.fstat(fd).st_size
         head = os.pread(fd, _HEADER.size, 0)
         if len(head) < 4 or head[:4] != b"\x7fELF":
-            raise NotElf(f"{path} is not an ELF file; polyvm runs Linux programs built for {architecture}")
+            raise NotElf(f"{path} is not an ELF file; polyvm runs Linux programs built for {wanted}")
         if len(head) < _HEADER.size:
             raise TruncatedElf(f"{path} ends within its ELF header, after {len(head)} bytes")
         ident, kind, machine, _, entry, table, _, _, _, entry_size, count, _, _, _ = _HEADER.unpack(head)
         name = MACHINES.get(machine, f"machine {machine}")
-        if ident[4] != 2 or ident[5] != 1 or name != architecture:
+        if ident[4] != 2 or ident[5] != 1 or name not in architectures:
             width = {1: "32-bit ", 2: ""}.get(ident[4], "odd ")
-            raise WrongArchitecture(f"{path} is a {width}program for {name}, not for {architecture}")
+            raise WrongArchitecture(f"{path} is a {width}program for {name}, not for {wanted}")
+        self.architecture = name
         if kind not in (ET_EXEC, ET_DYN):
             raise NotElf(f"{path} is an ELF file but no program: its type is {kind}, not executable or shared object")
         if count == 0 or count > _MOST_HEADERS or entry_size != _PROGRAM.size:
@@ -80,7 +82,7 @@ class ElfFile:
             raise NotElf(f"{path} has nothing to load")
 
     def _check(self, segment: Segment) -> None:
-        if segment.offset + segment.file_size > self.size:
+        if segment.file_size and segment.offset + segment.file_size > self.size:
             raise TruncatedElf(
                 f"{self.path} is truncated: a segment ends at byte {segment.offset + segment.file_size} "
                 f"of a file of {self.size}"

@@ -110,28 +110,32 @@ def _surveyed(single: dict[str, str], many: dict[str, list[str]], words: list[st
 
 
 def _compile(images: list[Image], mode: str, jobs: int, budget: float | None) -> int:
-    from polyvm.engine.aot import Builder
+    from polyvm.engine.aot import Builder, Outcome
     from polyvm.engine.interpreter import load
     from polyvm.engine.plan import merge, plan
     from polyvm.isa import get
 
     began = perf_counter()
-    planned: list[Planned] = []
+    plans: dict[str, list[Planned]] = {}
     for image in merge(images):
-        planned += plan(image, get(image.isa), mode)
-    planned.sort(key=lambda item: -item.weight)
-    if not planned:
+        plans.setdefault(image.isa, []).extend(plan(image, get(image.isa), mode))
+    if not any(plans.values()):
         _say("nothing to compile: what was executed is too little for compiled code to be of use")
         return 0
-    builder = Builder(load(images[0].isa).identity, mode, jobs)
-    total = sum(item.spec.instructions for item in planned)
+    total = sum(item.spec.instructions for planned in plans.values() for item in planned)
     import click
 
     with click.progressbar(
-        length=total, label=f"compiling {len(planned)} regions", file=sys.stderr, hidden=not sys.stderr.isatty(),
+        length=total, label=f"compiling {sum(map(len, plans.values()))} regions", file=sys.stderr, hidden=not sys.stderr.isatty(),
         update_min_steps=max(1, total // 200),
     ) as bar:  # fmt: skip
-        done = builder.build(planned, bar.update, perf_counter() + budget if budget is not None else None)
+        until = perf_counter() + budget if budget is not None else None
+        done = Outcome()
+        for guest, planned in plans.items():
+            planned.sort(key=lambda item: -item.weight)
+            builder = Builder(load(guest).identity, mode, jobs)
+            made = builder.build(planned, bar.update, until)
+            done = done.plus(made)
     extra = [f"{count:,} {what}" for count, what in (
         (done.there, "there before"), (done.failed, "not compilable"), (done.left, "left for lack of time"),
     ) if count]  # fmt: skip

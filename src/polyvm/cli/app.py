@@ -14,7 +14,7 @@ _COMMANDS = {
     "run": "Run a program built for another architecture.",
     "aot": "Compile a program before it is run.",
     "profile": "Run a program and show where it spends its time.",
-    "demo": "Run the riscv64 program that comes with polyvm.",
+    "demo": "Run the programs that come with polyvm.",
     "disasm": "Show the code in a file as assembly.",
     "info": "Show the host, the engines, the guests and the caches.",
     "cache": "Show or clear the cache of compiled code.",

@@ -12,9 +12,8 @@ import click
 from polyvm import __version__
 from polyvm.cli.text import size, table
 from polyvm.codegen import cache
+from polyvm.isa import NAMES
 from polyvm.isa import get as get_isa
-
-GUESTS = ("riscv64",)
 
 
 def facts() -> dict[str, Any]:
@@ -30,7 +29,7 @@ def facts() -> dict[str, Any]:
             "python": f"{platform.python_version()} ({sys.executable})",
         },
         "engines": {"interpreter": {"llvm": _llvm()}},
-        "guests": {name: {"extensions": list(get_isa(name).extensions)} for name in GUESTS},
+        "guests": {name: {"extensions": list(get_isa(name).extensions)} for name in NAMES},
         "cache": {"directory": cache.directory(), "entries": len(sizes), "bytes": sum(sizes)},
     }
 

@@ -8,7 +8,7 @@ import sys
 from polyvm import errors
 from polyvm.cli import EXIT_INTERNAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_USAGE
 
-_CROSS_SYSROOT = "/usr/riscv64-linux-gnu"
+_DEBIAN = {"aarch64": "arm64"}  # what Debian calls architectures otherwise
 
 
 def complain(text: str) -> None:
@@ -40,7 +40,7 @@ def describe(error: BaseException, program: str | None = None) -> tuple[str, int
     if program is not None and isinstance(error, errors.ElfError) and program not in text:
         text = f"{program}: {text}"
     if isinstance(error, errors.MissingInterpreter):
-        return f"{text}; {_interpreter_hint()}", EXIT_NOT_EXECUTABLE
+        return f"{text}; {_interpreter_hint(error.architecture)}", EXIT_NOT_EXECUTABLE
     if isinstance(error, errors.ElfError):
         return text, EXIT_NOT_EXECUTABLE
     if isinstance(error, errors.UsageError):
@@ -68,10 +68,12 @@ def _os_error(error: OSError, program: str | None) -> tuple[str, int]:
     return f"{where}{error.strerror or error}", EXIT_INTERNAL
 
 
-def _interpreter_hint() -> str:
-    if os.path.isdir(_CROSS_SYSROOT):
-        return f"say where its libraries are, e.g. -L {_CROSS_SYSROOT}"
+def _interpreter_hint(architecture: str) -> str:
+    cross = f"/usr/{architecture}-linux-gnu"
+    if os.path.isdir(cross):
+        return f"say where its libraries are, e.g. -L {cross}"
+    debian = _DEBIAN.get(architecture, architecture)
     return (
-        "say with -L DIR where its libraries are (a tree with Debian's package libc6:riscv64, "
-        "or /usr/riscv64-linux-gnu from the package libc6-riscv64-cross)"
+        f"say with -L DIR where its libraries are (a tree with Debian's package libc6:{debian}, "
+        f"or {cross} from the package libc6-{debian}-cross)"
     )

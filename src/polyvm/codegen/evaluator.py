@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from polyvm.errors import EvaluationError
 from polyvm.ir import softfloat
-from polyvm.ir.fold import BINARY, COMPARE, UNARY, fold
-from polyvm.ir.ops import ENV, RMM
+from polyvm.ir.fold import BINARY, LANEWISE, fold
+from polyvm.ir.ops import ENV, RMM, ROUNDING
 from polyvm.ir.softfloat import FORMATS
 from polyvm.ir.value import Region, Value
 
@@ -144,16 +144,6 @@ class _Break:
 _BREAK = _Break()
 
 
-def split(type_: Type, bits: int) -> list[int]:
-    """The lanes of a value."""
-    return [bits >> i * type_.bits & type_.mask for i in range(type_.lanes)]
-
-
-def join(type_: Type, lanes: list[int]) -> int:
-    """A value from its lanes."""
-    return sum((lane & type_.mask) << i * type_.bits for i, lane in enumerate(lanes))
-
-
 def _rmw(kind: str, type_: Type, old: int, new: int) -> int:
     if kind == "xchg":
         return new
@@ -172,12 +162,14 @@ _FP_ARITHMETIC: dict[str, Callable[..., softfloat.Result]] = {
     "fdiv": softfloat.div,
     "fsqrt": softfloat.sqrt,
     "fma": softfloat.fma,
+    "fmin": softfloat.minimum,
+    "fmax": softfloat.maximum,
 }
 _FP_COMPARE = {"feq": softfloat.eq, "flt": softfloat.lt, "fle": softfloat.le}
 _FP_TO_INT = {"f2si": softfloat.f2si, "f2ui": softfloat.f2ui}
 _INT_TO_FP = {"si2f": softfloat.si2f, "ui2f": softfloat.ui2f}
 _FP = {*_FP_ARITHMETIC, *_FP_COMPARE, *_FP_TO_INT, *_INT_TO_FP, "frint", "f2f"}
-_LANEWISE = {*BINARY, *UNARY, *COMPARE, "zext", "sext", "trunc"}
+_FOLDED = {*LANEWISE, "bitcast", "tbl"}
 
 
 class _Run:
@@ -223,8 +215,8 @@ class _Run:
             self.locals[v.args[0]] = self.value(v.args[1])
             return 0
         args = [self.value(a) for a in v.args]
-        if v.op in _LANEWISE:
-            return self._lanewise(v, args, lambda *lanes: fold(v.op, v.type.element, v.args[0].type.element, [*lanes]))
+        if v.op in _FOLDED:
+            return cast(int, fold(v.op, v.type, [a.type for a in v.args], args))
         if v.op in _FP:
             return self._lanewise(v, args, lambda *lanes: self._fp(v, [*lanes]))
         if v.op not in _OTHER:
@@ -232,39 +224,48 @@ class _Run:
         return _OTHER[v.op](self, v, args)
 
     @staticmethod
-    def _lanewise(v: Value, args: list[int], one: Callable[..., int | None]) -> int:
+    def _lanewise(v: Value, args: list[int], one: Callable[..., int]) -> int:
         """`one` on each lane; an argument that is a scalar beside vectors (the rounding mode) serves all of them."""
         lanes = v.type.lanes
         columns = [
-            split(a.type, bits) if a.type.lanes == lanes else [bits] * lanes
+            a.type.split(bits) if a.type.lanes == lanes else [bits] * lanes
             for a, bits in zip(v.args, args, strict=True)
         ]
-        return join(v.type, [cast(int, one(*row)) for row in zip(*columns, strict=True)])
+        return v.type.join([one(*row) for row in zip(*columns, strict=True)])
 
     # -- floating point ---------------------------------------------------------------------------------------
 
     def _fp(self, v: Value, args: list[int]) -> int:
-        result, flags = self._fp_result(v, v.args[0].type.bits, v.type.bits, args)
-        if flags:
-            self.machine.fp_flags |= flags
+        rules = softfloat.rules_of(self.machine.fp_rm) if v.attrs.get("rules") else softfloat.CANONICAL
+        flags = 0
+        if v.op == "f2f":
+            rules = rules._replace(alternative=False) if v.attrs.get("inner") else rules._replace(flush_half=False)
+        if v.args[0].type.is_float:
+            count = len(args) if v.op in _FP_COMPARE else len(args) - 1
+            for i in range(count):
+                args[i], raised = softfloat.flushed(FORMATS[v.args[0].type.bits], args[i], rules)
+                flags |= raised
+        result, raised = self._fp_result(v, v.args[0].type.bits, v.type.bits, args, rules)
+        if flags | raised and not v.attrs.get("silent"):
+            self.machine.fp_flags |= flags | raised
         return result
 
-    def _fp_result(self, v: Value, source: int, target: int, args: list[int]) -> softfloat.Result:
+    def _fp_result(self, v: Value, source: int, target: int, args: list[int], rules: softfloat.Rules) -> softfloat.Result:
         if v.op in _FP_COMPARE:
             return _FP_COMPARE[v.op](FORMATS[source], args[0], args[1], v.attrs["signaling"])
         rm = self._mode(args.pop())
         if v.op in _FP_TO_INT:
             return _FP_TO_INT[v.op](FORMATS[source], target, args[0], rm)
         if v.op in _INT_TO_FP:
-            return _INT_TO_FP[v.op](FORMATS[target], source, args[0], rm)
+            return _INT_TO_FP[v.op](FORMATS[target], source, args[0], rm, rules)
         if v.op == "f2f":
-            return softfloat.f2f(FORMATS[source], FORMATS[target], args[0], rm)
+            return softfloat.f2f(FORMATS[source], FORMATS[target], args[0], rm, rules)
         if v.op == "frint":
-            return softfloat.rint(FORMATS[source], args[0], rm, v.attrs["exact"])
-        return _FP_ARITHMETIC[v.op](FORMATS[source], *args, rm)
+            return softfloat.rint(FORMATS[source], args[0], rm, v.attrs["exact"], rules)
+        return _FP_ARITHMETIC[v.op](FORMATS[source], *args, rm, rules)
 
     def _mode(self, mode: int) -> int:
-        rm = self.machine.fp_rm if mode == ENV else mode
+        rm = self.machine.fp_rm & ROUNDING if mode == ENV else mode
         if rm > RMM:
             raise EvaluationError(f"there is no rounding mode {rm}")
         return rm
@@ -284,17 +285,22 @@ class _Run:
     # -- vectors ----------------------------------------------------------------------------------------------
 
     def op_lane(self, v: Value, args: list[int]) -> int:
-        index: int = v.attrs["index"]
-        return split(v.args[0].type, args[0])[index]
+        return v.args[0].type.split(args[0])[self._index(v, args[1])]
 
     def op_with_lane(self, v: Value, args: list[int]) -> int:
-        lanes = split(v.type, args[0])
-        lanes[v.attrs["index"]] = args[1]
-        return join(v.type, lanes)
+        lanes = v.type.split(args[0])
+        lanes[self._index(v, args[2])] = args[1]
+        return v.type.join(lanes)
+
+    @staticmethod
+    def _index(v: Value, index: int) -> int:
+        if index >= v.args[0].type.lanes:
+            raise EvaluationError(f"{v.args[0].type} has no lane {index}")
+        return index
 
     def op_shuffle(self, v: Value, args: list[int]) -> int:
-        both = split(v.args[0].type, args[0]) + split(v.args[1].type, args[1])
-        return join(v.type, [both[i] for i in v.attrs["lanes"]])
+        both = v.args[0].type.split(args[0]) + v.args[1].type.split(args[1])
+        return v.type.join(both[i] for i in v.attrs["lanes"])
 
     # -- guest state and memory -------------------------------------------------------------------------------
 
@@ -393,9 +399,7 @@ _Operation = Callable[[_Run, Value, list[int]], int]
 _Control = Callable[[_Run, Value, list[int]], Outcome | _Break | None]
 
 _OTHER: dict[str, _Operation] = {
-    "bitcast": lambda run, v, args: args[0],
-    "select": lambda run, v, args: args[1] if args[0] else args[2],
-    "splat": lambda run, v, args: join(v.type, args * v.type.lanes),
+    "splat": lambda run, v, args: v.type.splat(args[0]),
     "lane": _Run.op_lane,
     "with_lane": _Run.op_with_lane,
     "shuffle": _Run.op_shuffle,
@@ -404,7 +408,7 @@ _OTHER: dict[str, _Operation] = {
     "fp_raise": _Run.op_fp_raise,
     "fp_rm": lambda run, v, args: run.machine.fp_rm,
     "fp_setrm": _Run.op_fp_setrm,
-    "rounding": lambda run, v, args: run.machine.fp_rm if args[0] == ENV else args[0],
+    "rounding": lambda run, v, args: run.machine.fp_rm & ROUNDING if args[0] == ENV else args[0],
     "get": lambda run, v, args: run.machine.get(v.attrs["slot"], args[0] if args else 0),
     "set": _Run.op_set,
     "pc": lambda run, v, args: run.machine.pc,

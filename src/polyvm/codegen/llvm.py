@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.codegen.llvm_fp import FpEmitter
+from polyvm.codegen.llvm_rules import RulesEmitter
 from polyvm.errors import EngineError
 from polyvm.ir.types import I1, I64, Type
+from polyvm.ir.value import Value
 
 if TYPE_CHECKING:
     from polyvm.codegen.llvm_module import ModuleText
-    from polyvm.ir.value import Region, Value
+    from polyvm.ir.value import Region
 
 _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "udiv": "udiv", "sdiv": "sdiv", "urem": "urem", "srem": "srem",
            "and": "and", "or": "or", "xor": "xor", "shl": "shl", "lshr": "lshr", "ashr": "ashr"}  # fmt: skip
@@ -27,11 +28,14 @@ _COMPARE = {"eq", "ne", "ult", "ule", "slt", "sle"}
 _CONVERT = {"zext", "sext", "trunc", "bitcast"}
 _COUNT = {"clz": "ctlz", "ctz": "cttz"}
 _INTRINSIC = {"popcount": "ctpop", "bswap": "bswap", "bitreverse": "bitreverse"}
+_SATURATING = {"uadd_sat": "uadd.sat", "sadd_sat": "sadd.sat", "usub_sat": "usub.sat", "ssub_sat": "ssub.sat"}
+_FLOATING = {"fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "fmin", "fmax", "frint", "feq", "flt", "fle",
+             "f2f", "f2si", "f2ui", "si2f", "ui2f"}  # fmt: skip
 RMW = {"xchg", "add", "and", "or", "xor", "max", "min", "umax", "umin"}
 ORDERS = {"none": "monotonic", "acq": "acquire", "rel": "release", "acqrel": "acq_rel", "seqcst": "seq_cst"}
 
 
-class Emitter(FpEmitter):
+class Emitter(RulesEmitter):
     """Writes one LLVM function.
 
     `convention` is the calling convention; a preserve_nonecc function returns nothing and ends in tail calls. `mark` is a number
@@ -79,6 +83,10 @@ class Emitter(FpEmitter):
             self.define(v, f"icmp {op} {self.typed(v.args[0])}, {self.ref(v.args[1])}")
         elif op in _CONVERT:
             self.define(v, f"{op} {self.typed(v.args[0])} to {self.llvm_type(v.type)}")
+        elif v.attrs.get("rules"):
+            self.with_rules(v)
+        elif op in _FLOATING and v.args[0].type.lanes > 1:
+            self.lane_by_lane(v)
         else:
             method = getattr(self, f"op_{op}", None)
             if method is None:
@@ -89,7 +97,16 @@ class Emitter(FpEmitter):
 
     def op_select(self, v: Value) -> None:
         c, a, b = v.args
-        self.define(v, f"select i1 {self.ref(c)}, {self.typed(a)}, {self.typed(b)}")
+        self.define(v, f"select {self.typed(c)}, {self.typed(a)}, {self.typed(b)}")
+
+    def _saturating(self, v: Value) -> None:
+        args = [(a.type, self.ref(a)) for a in v.args]
+        self.set(v, self.intrinsic(f"{_SATURATING[v.op]}.{v.type}", v.type, args))
+
+    op_uadd_sat = _saturating
+    op_sadd_sat = _saturating
+    op_usub_sat = _saturating
+    op_ssub_sat = _saturating
 
     def _rotate(self, v: Value, intrinsic: str) -> None:
         a, n = self.ref(v.args[0]), self.ref(v.args[1])
@@ -116,9 +133,15 @@ class Emitter(FpEmitter):
     op_bitreverse = _unary_intrinsic
 
     def op_clmul(self, v: Value) -> None:
+        if v.type.lanes > 1:
+            self.lane_by_lane(v)
+            return
         self.set(v, self._narrowed(v.type, self._carryless(v, 0)))
 
     def op_clmulh(self, v: Value) -> None:
+        if v.type.lanes > 1:
+            self.lane_by_lane(v)
+            return
         if v.type.bits == 64:
             self.set(v, self._carryless(v, 1))
             return
@@ -147,15 +170,40 @@ class Emitter(FpEmitter):
         self.define(v, f"shufflevector {vector} {one}, {vector} poison, <{v.type.lanes} x i32> zeroinitializer")
 
     def op_lane(self, v: Value) -> None:
-        self.define(v, f"extractelement {self.typed(v.args[0])}, i32 {v.attrs['index']}")
+        self.define(v, f"extractelement {self.typed(v.args[0])}, i64 {self.i64(v.args[1])}")
 
     def op_with_lane(self, v: Value) -> None:
-        self.define(v, f"insertelement {self.typed(v.args[0])}, {self.typed(v.args[1])}, i32 {v.attrs['index']}")
+        self.define(v, f"insertelement {self.typed(v.args[0])}, {self.typed(v.args[1])}, i64 {self.i64(v.args[2])}")
 
     def op_shuffle(self, v: Value) -> None:
         lanes = ", ".join(f"i32 {i}" for i in v.attrs["lanes"])
         mask = f"<{len(v.attrs['lanes'])} x i32> <{lanes}>"
         self.define(v, f"shufflevector {self.typed(v.args[0])}, {self.typed(v.args[1])}, {mask}")
+
+    def op_tbl(self, v: Value) -> None:
+        # PSHUFB takes four bits of an index, and gives 0 where bit 7 is set.
+        vector = v.type
+        beyond = self.constant(vector, vector.splat(0x70))
+        indices = self.intrinsic(f"uadd.sat.{vector}", vector, [(vector, self.ref(v.args[1])), (vector, beyond)])
+        self.set(v, self.intrinsic("x86.ssse3.pshuf.b.128", vector, [(vector, self.ref(v.args[0])), (vector, indices)]))
+
+    def lane_by_lane(self, v: Value) -> None:
+        """What the host has no vectors for; scalar arguments beside vectors serve all lanes."""
+        vector = self.llvm_type(v.type)
+        result = "poison"
+        for i in range(v.type.lanes):
+            args: list[Value] = []
+            for arg in v.args:
+                if arg.type.lanes == 1:
+                    args.append(arg)
+                    continue
+                part = Value(arg.builder, "lane", arg.type.element, (), {})
+                self.define(part, f"extractelement {self.typed(arg)}, i64 {i}")
+                args.append(part)
+            one = Value(v.builder, v.op, v.type.element, tuple(args), v.attrs)
+            self.operation(one)
+            result = self.temp(f"insertelement {vector} {result}, {self.typed(one)}, i64 {i}")
+        self.set(v, result)
 
     # -- control ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_module import FunctionText
 from polyvm.errors import EngineError
-from polyvm.ir.ops import ENV, INEXACT, INVALID, RTZ
+from polyvm.ir.ops import ENV, INEXACT, INVALID, RMM, RNE, RTZ
 from polyvm.ir.types import F32, F64, I1, I32, I64, Type
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ class FpEmitter(FunctionText):
     _FROM_HOST = tuple((host, ir) for ir, host in _TO_HOST)
 
     def op_fp_flags(self, v: Value) -> None:
-        self.set(v, self._bits(self.read_mxcsr(), self._FROM_HOST))
+        table = ", ".join(f"i32 {sum((host >> a & 1) << b for a, b in self._FROM_HOST)}" for host in range(64))
+        self.module.declare("fp_flags", f"@fp_flags = internal constant [64 x i32] [{table}]")
+        index = self.temp(f"zext i32 {self.temp(f'and i32 {self.read_mxcsr()}, 63')} to i64")
+        self.define(v, f"load i32, ptr {self.temp(f'getelementptr i32, ptr @fp_flags, i64 {index}')}")
 
     def op_fp_setflags(self, v: Value) -> None:
         old = self.read_mxcsr()
@@ -137,10 +140,14 @@ class FpEmitter(FunctionText):
         self.module.declare(f"llvm.{name}", f"declare i1 @llvm.{name}({text}, i32 immarg)")
         return self.temp(f"call i1 @llvm.{name}({text} {value}, i32 3) #0")
 
-    def unordered(self, type_: Type, value: str) -> str:
-        """i1: the result `value` is a NaN; a quiet comparison, since a result is never a signaling NaN."""
+    def unordered(self, type_: Type, value: str, other: str = "") -> str:
+        """i1: the result `value`, or `other`, is a NaN; a quiet comparison, since a result is never a signaling NaN."""
         name = f"experimental.constrained.fcmp.{type_}"
-        return self.intrinsic(name, I1, [(type_, value), (type_, value)], f'metadata !"uno", {_STRICT}')
+        return self.intrinsic(name, I1, [(type_, value), (type_, other or value)], f'metadata !"uno", {_STRICT}')
+
+    def rounded(self, v: Value, value: str, and_then: Callable[[], None] | None = None) -> None:
+        """`value` is what the operation `v` gives, but for NaNs; `and_then` is for results that are NaN."""
+        self.set(v, self._canonical(v.type, value, and_then or (lambda: None)))
 
     def _canonical(self, type_: Type, value: str, and_then: Callable[[], None] = lambda: None) -> str:
         """`value`, or the canonical NaN; `and_then` is for results that are NaN."""
@@ -201,9 +208,9 @@ class FpEmitter(FunctionText):
         else:
             result = self._constrained(name, type_, [(type_, a) for a in args])
         if v.op == "fma":
-            self.set(v, self._canonical(type_, result, lambda: self._fma_invalid(type_, args, result)))
+            self.rounded(v, result, lambda: self._fma_invalid(type_, args, result))
         else:
-            self.set(v, self._canonical(type_, result))
+            self.rounded(v, result)
 
     op_fadd = _arithmetic
     op_fsub = _arithmetic
@@ -233,19 +240,47 @@ class FpEmitter(FunctionText):
         self.place(end)
 
     def op_frint(self, v: Value) -> None:
+        self.rounded(v, self.integral(v))
+
+    def integral(self, v: Value) -> str:
+        """The argument of `v` rounded to an integral value."""
         a, mode, type_ = self.ref(v.args[0]), self._mode(v), v.type
-        names = {0: "roundeven", 1: "trunc", 2: "floor", 3: "ceil", ENV: "rint" if v.attrs["exact"] else "nearbyint"}
+        names = {RNE: "roundeven", RTZ: "trunc", 2: "floor", 3: "ceil", ENV: "rint" if v.attrs["exact"] else "nearbyint"}
         work = F32 if type_.bits == 16 else type_
         if type_.bits == 16:
             a = self._constrained("fpext", work, [(type_, a)], rounds=False)
-        result = self._constrained(names[mode], work, [(work, a)], rounds=mode == ENV)
+        if mode == RMM:
+            result = self._half_away(work, a)
+        else:
+            result = self._constrained(names[mode], work, [(work, a)], rounds=mode == ENV)
         if v.attrs["exact"] and mode != ENV:
             differs = self.intrinsic(f"experimental.constrained.fcmp.{work}", I1, [(work, result), (work, a)],
                                      f'metadata !"one", {_STRICT}')  # fmt: skip
             self._unless_zero(self.temp(f"zext i1 {differs} to i32"), lambda: self.raise_flags(str(INEXACT)))
         if type_.bits == 16:
             result = self.narrow(work, type_, result)
-        self.set(v, self._canonical(type_, result))
+        return result
+
+    def _half_away(self, type_: Type, a: str) -> str:
+        """`a` rounded to the nearest integral value, halves away from zero; raises nothing but for signaling NaNs."""
+        text = self.llvm_type(type_)
+        even = self._constrained("roundeven", type_, [(type_, a)], rounds=False)
+        # What is left is exact; nothing is, for large numbers, infinities and NaNs.
+        size = self.intrinsic(f"fabs.{type_}", type_, [(type_, a)])
+        limit = self.constant(type_, power_of_two(type_, _MANTISSA[type_.bits]))
+        small = self.intrinsic(f"experimental.constrained.fcmp.{type_}", I1, [(type_, size), (type_, limit)],
+                               f'metadata !"olt", {_STRICT}')  # fmt: skip
+        zero = self.constant(type_, 0)
+        from_, to = (self.temp(f"select i1 {small}, {text} {x}, {text} {zero}") for x in (a, even))
+        left = self._constrained("fsub", type_, [(type_, from_), (type_, to)])
+        half = self.intrinsic(f"copysign.{type_}", type_, [(type_, self.constant(type_, power_of_two(type_, -1))), (type_, a)])
+        tie = self.intrinsic(f"experimental.constrained.fcmp.{type_}", I1, [(type_, left), (type_, half)],
+                             f'metadata !"oeq", {_STRICT}')  # fmt: skip
+        one = self.intrinsic(f"copysign.{type_}", type_, [(type_, self.constant(type_, power_of_two(type_, 0))), (type_, a)])
+        step = self.temp(f"select i1 {tie}, {text} {one}, {text} {zero}")
+        away = self._constrained("fadd", type_, [(type_, to), (type_, step)])
+        away = self.intrinsic(f"copysign.{type_}", type_, [(type_, away), (type_, a)])
+        return self.temp(f"select i1 {small}, {text} {away}, {text} {even}")
 
     def _fcompare(self, v: Value) -> None:
         predicate = {"feq": "oeq", "flt": "olt", "fle": "ole"}[v.op]
@@ -270,7 +305,7 @@ class FpEmitter(FunctionText):
             result = self._constrained("fpext", target, [(source, self.ref(v.args[0]))], rounds=False)
         else:
             result = self.narrow(source, target, self.ref(v.args[0]))
-        self.set(v, self._canonical(target, result))
+        self.rounded(v, result)
 
     def _to_float(self, v: Value) -> None:
         name = "sitofp" if v.op == "si2f" else "uitofp"
@@ -333,8 +368,11 @@ class FpEmitter(FunctionText):
             x = self._constrained("fpext", F32, [(source, x)], rounds=False)
             source = F32
         text = self.llvm_type(source)
-        names = {0: "roundeven", RTZ: "trunc", 2: "floor", 3: "ceil", ENV: "nearbyint"}
-        rounded = self._constrained(names[mode], source, [(source, x)], rounds=mode == ENV)
+        names = {RNE: "roundeven", RTZ: "trunc", 2: "floor", 3: "ceil", ENV: "nearbyint"}
+        if mode == RMM:
+            rounded = self._half_away(source, x)
+        else:
+            rounded = self._constrained(names[mode], source, [(source, x)], rounds=mode == ENV)
         top = power_of_two(source, target.bits - (1 if signed else 0))
         sign = 1 << (source.bits - 1)
         bottom = (top | sign) if signed else sign

@@ -36,6 +36,11 @@ class ModuleText:
         """Declare `name` once."""
         self._declared[name] = text
 
+    @property
+    def declared(self) -> dict[str, str]:
+        """What was declared, by name."""
+        return self._declared
+
     def text(self) -> str:
         """The whole module."""
         attributes = f'attributes #0 = {{ nounwind strictfp uwtable(sync) {self.attributes} "no-trapping-math"="false" }}\n'

@@ -12,15 +12,15 @@ from polyvm.isa import get as get_isa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_EM_RISCV = 243
+_MACHINES = {243: "riscv64", 183: "aarch64"}
 _ADDRESS = re.compile(r"\b0x([0-9a-f]+)$")
 
 
 def machine_isa(machine: int, name: str) -> str:
     """The guest for an ELF machine number; raises WrongArchitecture."""
-    if machine != _EM_RISCV:
-        raise WrongArchitecture(f"a program for {name}; this version disassembles riscv64")
-    return "riscv64"
+    if machine not in _MACHINES:
+        raise WrongArchitecture(f"a program for {name}; this version disassembles {' and '.join(_MACHINES.values())}")
+    return _MACHINES[machine]
 
 
 def lines(
@@ -38,7 +38,7 @@ def lines(
         half = int.from_bytes(data[at : at + 2], "little")
         length = isa.length(half) if at + 2 <= len(data) else 1
         if at + length > len(data):
-            length = min(2, len(data) - at)  # cut off: shown as data
+            length = min(isa.unit, len(data) - at)  # cut off: shown as data
         if begin <= pc < end:
             name = names.at(pc)
             if name is not None:

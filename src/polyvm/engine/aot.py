@@ -31,6 +31,13 @@ class Outcome(NamedTuple):
     instructions: int = 0
     seconds: float = 0.0
 
+    def plus(self, other: Outcome) -> Outcome:
+        """Both together."""
+        return Outcome(
+            self.quick + other.quick, self.full + other.full, self.there + other.there, self.failed + other.failed,
+            self.left + other.left, self.instructions + other.instructions, self.seconds + other.seconds,
+        )  # fmt: skip
+
 
 class Builder:
     """Compiles for one JIT mode and puts what it gets where runs look for it."""

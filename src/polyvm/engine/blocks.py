@@ -8,13 +8,15 @@ from polyvm.errors import EngineError
 
 if TYPE_CHECKING:
     from polyvm.engine.region import RegionBlock
+    from polyvm.ir import Builder
     from polyvm.ir.value import Region, Value
     from polyvm.isa import Isa
 
 # What a compiled region leaves to the interpreter: the runtime's business, and what the evaluator has to do.
 _LEFT_OUT = frozenset({"exit", "fp_setrm", "instret"})
 _ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
-_EFFECTS = frozenset({"set", "store", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
+_EFFECTS = frozenset({"set", "amo", "cmpxchg", "fp_setflags", "fp_raise"})
+_REPEATED = frozenset({"store", "probe"})
 _ENDS = frozenset({"jump", "branch", "indirect"})
 
 
@@ -67,6 +69,7 @@ def stage_block(isa: Isa, spec: RegionBlock) -> Block:
     """The bodies of a block's instructions, up to the first that the interpreter has to do. Raises EngineError where that is no
     block: profiles are files, which say what they like."""
     steps: list[Step] = []
+    before: Builder | None = None
     at = spec.pc
     for index in range(spec.n):
         word = int.from_bytes(spec.code[at - spec.pc : at - spec.pc + 4], "little")
@@ -78,6 +81,9 @@ def stage_block(isa: Isa, spec: RegionBlock) -> Block:
         b.fast = True
         end = at + decoded.length
         b.place = (at, end)
+        if before is not None:
+            b.follow(before)
+        before = b
         decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
         flat = _flatten(b.body, [])
         fits = not any(v.op in _LEFT_OUT for v in flat) and _restartable(flat)
@@ -94,10 +100,12 @@ def stage_block(isa: Isa, spec: RegionBlock) -> Block:
 
 
 def _restartable(flat: list[Value]) -> bool:
-    """True if no access comes after an effect: then the instruction can be left to the interpreter from its start."""
-    changed = False
+    """True if the instruction can be left to the interpreter from its start at each of its accesses: none comes after an
+    effect, but stores may come after stores, which are then done once more."""
+    changed = stored = False
     for value in flat:
-        if changed and value.op in _ACCESSES:
+        if value.op in _ACCESSES and (changed or (stored and value.op not in _REPEATED)):
             return False
         changed = changed or value.op in _EFFECTS
+        stored = stored or value.op == "store"
     return True

@@ -48,6 +48,7 @@ _RW = mmap.PROT_READ | mmap.PROT_WRITE
 # IR flag bit ↔ MXCSR bit.
 _FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
 _ROUND_CONTROL = (0, 3, 1, 2)
+_DEFAULT_NAN, _SUBNORMAL = 1 << 25, 32  # as in `ir/ops.py`
 
 
 def coverage_bit(pc: int, size: int) -> int:
@@ -93,6 +94,12 @@ class JitSource:
                 if os.environ.get("POLYVM_PERF"):
                     core.name_handlers()
             return self.jit
+
+    def again(self) -> JitSource:
+        """Another with the same settings, for cores of another kind."""
+        other = JitSource(self.mode, self.threshold)
+        other.maker, other.names = self.maker, self.names
+        return other
 
     @property
     def descriptors(self) -> list[int]:
@@ -183,6 +190,7 @@ class Core:
             slot.name: (ctypes.c_uint64 * (slot.count * (slot.stride // 8))).from_address(self._cpu + slot.offset)
             for slot in record.layout.slots.values()
         }
+        self._wide = {slot.name for slot in record.layout.slots.values() if slot.stride == 16}
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
@@ -239,6 +247,7 @@ class Core:
         ctypes.memset(self._cpu, 0, self._record.layout.size)
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("frm", 0)
+        self._set("flags", 0)
         self._set("rm_table", RM_TABLE_NEAREST)
         if self.jit_source is not None and self.jit_source.jit is not None:
             self.jit_source.jit.reset()
@@ -249,7 +258,7 @@ class Core:
         other = Core(self.isa_name, self.arena)
         other.use_jit(self.jit_source)
         ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
-        for name in ("mxcsr", "frm", "rm_table"):
+        for name in ("mxcsr", "frm", "flags", "rm_table"):
             other._set(name, self._get(name))
         return other
 
@@ -275,6 +284,8 @@ class Core:
             self._limit.value = _UNLIMITED
         else:
             self._limit.value = max(0, max_instructions)
+        if self._coverage is not None:
+            self._look_at_coverage()
         while True:
             code = self._run(self._cpu)
             counts = self.exits
@@ -349,6 +360,16 @@ class Core:
 
         return evaluate_instruction(self)
 
+    def execute_masked(self, mask: int) -> int:
+        """Do the one instruction at the pc, with only the bits in `mask` of the addresses that it accesses: for programs that
+        keep something else in the others. exits.NONE, or the exit that it ends in; raises MemoryFault."""
+        from polyvm.engine.evaluate import evaluate_instruction
+
+        code = evaluate_instruction(self, mask)
+        if code == exits.NONE:
+            self.instructions += 1
+        return code
+
     def request_stop(self) -> None:
         """Make `run`, now or at its next call, return `exits.STOPPED` soon; callable from any thread."""
         self._stop.value = 1
@@ -390,6 +411,8 @@ class Core:
         jit = source.made(self)
         if not self._get("translations") and not self._instrumented:
             jit.attach(self)
+        if self._coverage is not None:
+            self._look_at_coverage()
         jit.tick(self)
 
     def name_handlers(self) -> None:
@@ -449,22 +472,29 @@ class Core:
 
     def get(self, file: str, index: int = 0) -> int:
         """Register `index` of register file `file`, unsigned."""
+        if file in self._wide:
+            low, high = self._files[file][2 * index : 2 * index + 2]
+            return low | high << 64
         return self._files[file][index]
 
     def set(self, file: str, index: int, value: int) -> None:
         """Write register `index` of register file `file`."""
-        self._files[file][index] = value & _M64
+        if file in self._wide:
+            self._files[file][2 * index : 2 * index + 2] = [value & _M64, value >> 64 & _M64]
+        else:
+            self._files[file][index] = value & _M64
 
     @property
     def fp_flags(self) -> int:
         """Accrued floating-point exceptions, as the IR numbers them."""
         host = self._get("mxcsr")
-        return sum(flag for flag, bit in _FLAG_BITS if host >> bit & 1)
+        return sum(flag for flag, bit in _FLAG_BITS if host >> bit & 1) | self._get("flags")
 
     @fp_flags.setter
     def fp_flags(self, flags: int) -> None:
         host = sum(1 << bit for flag, bit in _FLAG_BITS if flags & flag)
         self._set("mxcsr", self._get("mxcsr") & ~0x3F | host)
+        self._set("flags", flags & _SUBNORMAL)
 
     @property
     def fp_rm(self) -> int:
@@ -474,21 +504,11 @@ class Core:
     @fp_rm.setter
     def fp_rm(self, mode: int) -> None:
         self._set("frm", mode)
-        if mode < 4:
-            self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode] << 13)
-            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * mode)
+        self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode & 3] << 13)
+        if mode & ~_DEFAULT_NAN < 4:
+            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * (mode & 3))
         else:
             self._set("rm_table", 0x0101_0101_0101_0101)
-
-    @property
-    def fcsr(self) -> int:
-        """riscv64: rounding mode and accrued exceptions as the guest's fcsr has them."""
-        return self.fp_rm << 5 | self.fp_flags
-
-    @fcsr.setter
-    def fcsr(self, value: int) -> None:
-        self.fp_flags = value & 31
-        self.fp_rm = value >> 5 & 7
 
     @property
     def exit_address(self) -> int:
@@ -561,6 +581,8 @@ class Core:
     def enable_coverage(self, bits: int = 16) -> memoryview:
         """A map of 2**bits bits in which each executed block sets one (`coverage_bit`)."""
         size = 1 << bits
+        if self.covered == size and self._coverage is not None:
+            return memoryview(self._coverage).cast("B")
         self._coverage = (ctypes.c_uint8 * (size // 8))()
         self._set("coverage", ctypes.addressof(self._coverage))
         self._set("coverage_mask", size - 1)
@@ -579,6 +601,17 @@ class Core:
         if self.jit_source is not None and self.jit_source.jit is not None:
             self.jit_source.jit.reset()
         self.flush()
+
+    def _look_at_coverage(self) -> None:
+        """Somebody may have cleared bits that compiled code takes to be set."""
+        jit = self.jit_source.jit if self.jit_source is not None else None
+        if jit is not None and not jit.noted.holds(self):
+            self._drop_regions()
+
+    @property
+    def coverage_map(self) -> bytes:
+        """The coverage map as it is now; nothing without one."""
+        return bytes(self._coverage) if self._coverage is not None else b""
 
     @property
     def covered(self) -> int:

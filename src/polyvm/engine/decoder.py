@@ -34,13 +34,15 @@ from polyvm.engine.layout import (
     SLOT_REG,
     SLOT_SIZE,
 )
-from polyvm.ir import I8, I16, I32, I64, Local, Value
+from polyvm.ir import I8, I32, I64, Local, Value, int_type
 from polyvm.mem import CODE, EXEC, FAST_W, PAGE_BITS, SIZE_BITS
 from polyvm.vcpu import exits
 
 if TYPE_CHECKING:
     from polyvm.engine.runtime import Runtime
     from polyvm.isa import Encoding, Insn, Isa
+
+    Shape = str | tuple["Shape | int", ...]
 
 PAGE = 1 << PAGE_BITS
 
@@ -56,6 +58,16 @@ class Form:
         self.insn = insn
         self.terminates = terminates
         self.fixed = fixed
+
+
+def _shape(encoding: Encoding, several: bool) -> Shape:
+    """What tells how the operands of an encoding are taken apart; `several`: its handler depends on them."""
+    places = operand_places(encoding.insn)
+    parts: list[Shape] = [encoding.insn.name if several else ""]
+    for name, binding in sorted(encoding.bindings.items(), key=lambda item: places[item[0]]):
+        pieces = () if binding.field is None else tuple(binding.field.pieces)
+        parts.append((places[name], binding.kind.name, binding.bias, binding.width, pieces))
+    return tuple(parts)
 
 
 class DecoderBuilder:
@@ -100,7 +112,7 @@ class DecoderBuilder:
 
     def _fetch_fault(self, cpu: Value, address: Value) -> None:
         r, b = self.runtime, self.runtime.b
-        for name, value in (("code", exits.FAULT), ("arg1", exits.EXECUTE), ("arg2", 2)):
+        for name, value in (("code", exits.FAULT), ("arg1", exits.EXECUTE), ("arg2", self.isa.unit)):
             r.put(cpu, name, value)
         r.put(cpu, "arg0", address)
         b.ret(b.const(I64, 0))
@@ -109,7 +121,8 @@ class DecoderBuilder:
         """The body of the function."""
         r, b = self.runtime, self.runtime.b
         attr, mem = r.get(cpu, "attr"), r.get(cpu, "mem")
-        with b.if_(self._executable(pc, attr) ^ 1):
+        unit = self.isa.unit
+        with b.if_((self._executable(pc, attr) ^ 1) | (pc & (unit - 1)).ne(0)):
             self._fetch_fault(cpu, pc)
         with b.if_(r.get(cpu, "arena").ugt(r.get(cpu, "arena_end"))):
             b.call("flush", I64, cpu)
@@ -135,20 +148,23 @@ class DecoderBuilder:
             off = ((at - pc) >> 1).trunc(I8)
             b.break_if(n.get().uge(most))
             b.break_if(n.get().ne(0) & (at & (PAGE - 1)).eq(0))
-            word = b.local(b.hload(mem + at, I16).zext(I32))
-            with b.if_((word.get() & 3).eq(3)):
-                second = at + 2
-                with b.if_((second & (PAGE - 1)).eq(0)):
-                    with b.if_(self._executable(second, attr)):
-                        self._mark(cpu, second, attr)
-                    with b.else_():
-                        with b.if_(n.get().eq(0)):
-                            self._fetch_fault(cpu, second)
-                        ended.set(2)
-                b.break_if(ended.get().ne(0))
-                word.set(word.get() | (b.hload(mem + second, I16).zext(I32) << 16))
+            first = b.hload(mem + at, int_type(8 * unit)).zext(I32)
+            word, length = b.local(first), b.const(I64, unit)
+            longer = self.isa.emit_longer(b, first)
+            if longer is not None:
+                with b.if_(longer):
+                    second = at + unit
+                    with b.if_((second & (PAGE - 1)).eq(0)):
+                        with b.if_(self._executable(second, attr)):
+                            self._mark(cpu, second, attr)
+                        with b.else_():
+                            with b.if_(n.get().eq(0)):
+                                self._fetch_fault(cpu, second)
+                            ended.set(2)
+                    b.break_if(ended.get().ne(0))
+                    word.set(first | (b.hload(mem + second, int_type(8 * unit)).zext(I32) << 8 * unit))
+                length = b.select(longer, b.const(I64, 2 * unit), unit)
             self._hooks(cpu, at, slot, off, "insn_hooks", "insn_hook_count", 1)
-            length = b.select((word.get() & 3).eq(3), b.const(I64, 4), 2)
             self._instruction(word.get(), slot, off)
             here.set(at + length)
             n.set(n.get() + 1)
@@ -166,6 +182,30 @@ class DecoderBuilder:
         r.count(cpu, "blocks")
         r.put(cpu, "decoded", r.get(cpu, "decoded") + n.get())
         b.ret(block)
+
+    def _take_apart(self, word: Value, shape: Value, packed: Local, shapes: list[tuple[int, Encoding]]) -> None:
+        """The operands of `word`, for each of the shapes."""
+        if not shapes:
+            return
+        b = self.runtime.b
+        number, encoding = shapes[0]
+        with b.if_(shape.eq(number)):
+            operands = encoding.build_operands(b, word)
+            places = operand_places(encoding.insn)
+            bits = b.const(I64, 0)
+            for name, value in operands.items():
+                offset, width = places[name]
+                small = value if value.type is I64 else value.zext(I64)
+                bits = bits | ((small & ((1 << width) - 1)) << ((offset - SLOT_IMM) * 8))
+            packed.set(bits)
+            for form in self.forms[encoding.insn.name][:-1]:
+                match = b.true()
+                for name, wanted in form.fixed.items():
+                    match = match & operands[name].eq(wanted)
+                with b.if_(match):
+                    self._form.set(form.index)
+        with b.else_():
+            self._take_apart(word, shape, packed, shapes[1:])
 
     def _hooks(
         self, cpu: Value, at: Value, slot: Local, off: Value, table: str, count: str, kind: int
@@ -185,32 +225,27 @@ class DecoderBuilder:
             entry.set(entry.get() + 16)
 
     def _instruction(self, word: Value, slot: Local, off: Value) -> None:
-        """Fill the slot of one instruction from its `word`."""
-        b = self.runtime.b
-        self._form = b.local(b.const(I64, self.illegal))
-        packed = b.local(b.const(I64, 0))
+        """Fill the slot of one instruction from its `word`.
 
-        def leaf(encoding: Encoding, operands: dict[str, Value]) -> None:
+        Many encodings have the same operands in the same places; the tree says which handler and which of these shapes, and the
+        operands are taken apart once for each shape.
+        """
+        b = self.runtime.b
+        found = b.local(b.const(I64, self.illegal))
+        packed = b.local(b.const(I64, 0))
+        shapes: dict[Shape, tuple[int, Encoding]] = {}
+
+        def leaf(encoding: Encoding) -> None:
             forms = self.forms[encoding.insn.name]
-            places = operand_places(encoding.insn)
-            bits = b.const(I64, 0)
-            for name, value in operands.items():
-                offset, width = places[name]
-                small = value if value.type is I64 else value.zext(I64)
-                bits = bits | ((small & ((1 << width) - 1)) << ((offset - SLOT_IMM) * 8))
-            packed.set(bits)
-            self._form.set(forms[-1].index)
-            for form in forms[:-1]:
-                match = b.true()
-                for name, wanted in form.fixed.items():
-                    match = match & operands[name].eq(wanted)
-                with b.if_(match):
-                    self._form.set(form.index)
+            number, _ = shapes.setdefault(_shape(encoding, len(forms) > 1), (len(shapes) + 1, encoding))
+            found.set(forms[-1].index | number << 32)
 
         def illegal() -> None:
             pass
 
         self.isa.emit_decode(b, word, leaf, illegal)
+        self._form = b.local(found.get() & 0xFFFF_FFFF)
+        self._take_apart(word, found.get() >> 32, packed, [*shapes.values()])
         at = slot.get()
         form = self._form.get()
         handler = b.hload(b.emit("address_of", I64, (), name="form_handlers") + (form << 3), I64)

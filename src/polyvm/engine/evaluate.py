@@ -16,8 +16,9 @@ _M64 = (1 << 64) - 1
 class CoreMachine:
     """A core as the evaluator's machine."""
 
-    def __init__(self, core: Core, length: int) -> None:
+    def __init__(self, core: Core, length: int, mask: int) -> None:
         self.core = core
+        self.mask = mask
         self.pc = core.pc
         self.next_pc = (core.pc + length) & _M64
         self.instret = core.instructions
@@ -33,11 +34,11 @@ class CoreMachine:
 
     def load(self, address: int, size: int) -> int:
         """Guest memory."""
-        return int.from_bytes(self.core.arena.read(address, size), "little")
+        return int.from_bytes(self.core.arena.read(address & self.mask, size), "little")
 
     def store(self, address: int, size: int, value: int) -> None:
         """Write guest memory."""
-        self.core.arena.write(address, value.to_bytes(size, "little"))
+        self.core.arena.write(address & self.mask, value.to_bytes(size, "little"))
 
     @property
     def fp_flags(self) -> int:
@@ -58,10 +59,10 @@ class CoreMachine:
         self.core.fp_rm = mode
 
 
-def evaluate_instruction(core: Core) -> int:
-    """Do the instruction at the core's pc; exits.NONE, or the exit that it ends in.
+def evaluate_instruction(core: Core, mask: int = _M64) -> int:
+    """Do the instruction at the core's pc; exits.NONE, or the exit that it ends in. Of addresses only the bits in `mask` count.
 
-    The native side has counted the instruction already.
+    The native side has counted the instruction already. Raises MemoryFault.
     """
     from polyvm.codegen.evaluator import evaluate
 
@@ -72,7 +73,7 @@ def evaluate_instruction(core: Core) -> int:
     decoded = core.isa.decode(word)
     if decoded is None:
         return exits.ILLEGAL
-    machine = CoreMachine(core, decoded.length)
+    machine = CoreMachine(core, decoded.length, mask)
     b = core.isa.builder()
     operands = {o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands}
     decoded.insn.body(b, **operands)

@@ -5,16 +5,19 @@ region's code. Instead such an exit is one of LLVM's patch points (https://llvm.
 for which LLVM tells where values are. When the code is loaded, a call of `trampoline` is put there. It saves the host's registers
 and lets the native function `restore` fill in the CPU record from the exit's note:
 
-    +0   n        registers
+    +0   n        entries for registers
     +4   counted  how often the exit was taken (u32)
     +8   pc       where the guest goes on
     +16  back     instructions that the budget gets back (i32)
     +20           the offset of the patch point in the function
-    +24           entries of 8 bytes: the CPU record's address, the budget, then the registers; each
+    +24           entries of 8 bytes: the CPU record's address, the budget, which registers are raw (`floating.py`), then the
+                  registers; each
 
-          +0  kind     SAVED: `where` bytes from the saved rax; MEMORY: at the address in saved register `base` plus `where`;
-                       SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow
-          +1  base     a DWARF register number
+          +0  kind     (3 bits) SAVED: `where` bytes from the saved rax; MEMORY: at the address in saved register `base` plus
+                       `where`; SMALL: `where` itself; SUM: that address itself; LARGE: the 8 bytes that follow. A register of
+                       16 bytes has two entries
+              base     (the 5 bits above) a DWARF register number
+          +1  bit      1 + the register's bit among the raw ones, or 0
           +2  home     offset in the CPU record, in units of 8 bytes (u16)
           +4  where    (i32)
 """
@@ -34,19 +37,24 @@ if TYPE_CHECKING:
 
 NOTE_N, NOTE_COUNTED, NOTE_PC, NOTE_BACK, NOTE_AT, NOTE_ENTRIES = 0, 4, 8, 16, 20, 24
 SAVED, MEMORY, SMALL, SUM, LARGE = range(5)
+_KINDS = 7
 PATCH_SIZE = 13
+_FIRST = 3  # entries before the registers
+_ENTRY, _KIND_BITS = struct.Struct("<BBHi"), 3
 _FIRST_VECTOR = 17  # DWARF number of xmm0
 _SAVED_VECTORS = 16 * 16  # bytes, before the saved rax
 _REGISTER, _DIRECT, _INDIRECT, _CONSTANT, _CONSTANT_INDEX = range(1, 6)
+_SIGN, _INFINITY, _NAN = 1 << 63, 0x7FF << 52, 0xFFF << 51
 _HOT = 4096  # times until the JIT is told
 
 
 class Exit(NamedTuple):
-    """One such exit, as the translator knows it: `homes` are the registers' offsets in the CPU record."""
+    """One such exit, as the translator knows it: `homes` are the registers' offsets in the CPU record, each one's `bit`,
+    and its size in bytes."""
 
     pc: int
     back: int
-    homes: list[int]
+    homes: list[tuple[int, int, int]]
 
 
 def pack(data: bytes, exits: list[Exit]) -> bytes:
@@ -62,31 +70,34 @@ def pack(data: bytes, exits: list[Exit]) -> bytes:
     for _ in range(records):
         number, place, _, count = struct.unpack_from("<QIHH", data, at)
         exit_ = exits[number]
-        homes = (0, 0, *exit_.homes)
+        homes = (*[(0, 0, 8)] * _FIRST, *exit_.homes)
         if count != len(homes):
             raise EngineError("LLVM's stack map does not fit the region's exits")
         entries: list[bytes] = []
-        for (kind, _, _, register, _, where), home in zip(
+        for (kind, _, _, register, _, where), (home, bit, size) in zip(
             struct.iter_unpack("<BBHHHi", data[at + 16 : at + 16 + 12 * count]), homes, strict=True
         ):
-            entries.append(_entry(kind, register, where, home // 8, large))
-        notes.append(struct.pack("<IIQiI", len(exit_.homes), 0, exit_.pc, exit_.back, place) + b"".join(entries))
+            entries.append(_entry(kind, register, where, (bit, home // 8), large))
+            if size == 16:
+                entries.append(_entry(kind, register, where, (0, home // 8 + 1), large, upper=8))
+        notes.append(struct.pack("<IIQiI", len(entries) - _FIRST, 0, exit_.pc, exit_.back, place) + b"".join(entries))
         at += -(-(16 + 12 * count) // 8) * 8
         at += -(-(4 + 4 * struct.unpack_from("<H", data, at + 2)[0]) // 8) * 8
     return b"".join(notes)
 
 
-def _entry(kind: int, register: int, where: int, home: int, large: tuple[int, ...]) -> bytes:
+def _entry(kind: int, register: int, where: int, home: tuple[int, int], large: tuple[int, ...], *, upper: int = 0) -> bytes:
+    """`upper`: 8 for the upper half of a vector."""
     if kind == _REGISTER:
         place = 8 * register if register < _FIRST_VECTOR else 16 * (register - _FIRST_VECTOR) - _SAVED_VECTORS
-        return struct.pack("<BBHi", SAVED, 0, home, place)
+        return _ENTRY.pack(SAVED, *home, place + upper)
     if kind == _CONSTANT_INDEX:
-        return struct.pack("<BBHiQ", LARGE, 0, home, 0, large[where])
+        return _ENTRY.pack(LARGE, *home, 0) + large[where].to_bytes(8, "little")
     if kind == _CONSTANT:
-        return struct.pack("<BBHi", SMALL, 0, home, where)
+        return _ENTRY.pack(SMALL, *home, where)
     if kind not in (_DIRECT, _INDIRECT) or register >= _FIRST_VECTOR:
         raise EngineError(f"LLVM's stack map has a location of kind {kind}")
-    return struct.pack("<BBHi", MEMORY if kind == _INDIRECT else SUM, register, home, where)
+    return _ENTRY.pack((MEMORY if kind == _INDIRECT else SUM) | register << _KIND_BITS, *home, where + upper)
 
 
 def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:
@@ -118,8 +129,8 @@ def taken_often(notes: bytes, times: int) -> list[int]:
 def _after(notes: bytes, at: int, n: int) -> int:
     """Where the note after that at `at` is."""
     at += NOTE_ENTRIES
-    for _ in range(n + 2):
-        at += 16 if notes[at] == LARGE else 8
+    for _ in range(n + _FIRST):
+        at += 16 if notes[at] & _KINDS == LARGE else 8
     return at
 
 
@@ -156,12 +167,13 @@ def restore(r: Runtime, saved: Value, note: Value) -> None:
     """Fill in the CPU record, and its budget field; ask for a tick when the exit turns out to be taken often."""
     b = r.b
     at = b.local(note + NOTE_ENTRIES)
-    left = b.local(b.hload(note, I32, NOTE_N).zext(I64) + 2)
-    cpu = b.local(b.const(I64, 0))
+    left = b.local(b.hload(note, I32, NOTE_N).zext(I64) + _FIRST)
+    cpu, raw = b.local(b.const(I64, 0)), b.local(b.const(I64, 0))
     number = b.local(b.const(I64, 0))
     with b.loop():
         entry = at.get()
-        kind, base = b.hload(entry, I8).zext(I64), b.hload(entry, I8, 1).zext(I64)
+        kind, bit = b.hload(entry, I8).zext(I64), b.hload(entry, I8, 1).zext(I64)
+        kind, base = kind & _KINDS, kind >> _KIND_BITS
         where = b.hload(entry, I32, 4).sext(I64)
         value = b.local(where)
         with b.if_(kind.eq(SAVED)):
@@ -173,13 +185,18 @@ def restore(r: Runtime, saved: Value, note: Value) -> None:
         with b.if_(kind.eq(LARGE)):
             at.set(entry + 8)
             value.set(b.hload(entry, I64, 8))
-        with b.if_(number.get().ugt(1)):
+        with b.if_(number.get().uge(_FIRST)):
+            is_raw = (((raw.get() << 1) >> bit) & 1).ne(0)
+            with b.if_(is_raw & (value.get() & _SIGN - 1).ugt(_INFINITY)):
+                value.set(b.const(I64, _NAN))
             b.hstore(cpu.get() + (b.hload(entry, I16, 2).zext(I64) << 3), value.get())
         with b.else_():
             with b.if_(number.get().eq(0)):
                 cpu.set(value.get())
-            with b.else_():
+            with b.if_(number.get().eq(1)):
                 r.put(cpu.get(), "left", value.get() + b.hload(note, I32, NOTE_BACK).sext(I64))
+            with b.if_(number.get().eq(2)):
+                raw.set(value.get())
         at.set(at.get() + 8)
         number.set(number.get() + 1)
         b.break_if(number.get().uge(left.get()))

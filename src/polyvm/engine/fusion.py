@@ -48,10 +48,12 @@ class Node:
         """The instructions of the sequence."""
         return [*(self.parent.chain if self.parent is not None else ()), self]
 
-    def write(self, emitter: HandlerEmitter, stage: Callable[[Insn], Staged]) -> None:
+    def write(self, emitter: HandlerEmitter, stage: Callable[[Insn, Builder | None], Staged]) -> None:
         """All bodies, one after the other."""
         chain = self.chain
-        bodies = [stage(link.form.insn) for link in chain]
+        bodies: list[Staged] = []
+        for link in chain:
+            bodies.append(stage(link.form.insn, bodies[-1].builder if bodies else None))
         for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
             emitter.load_operands(body.operands, operand_places(link.form.insn), i * SLOT_SIZE)
             if link.forward is not None:
@@ -108,7 +110,7 @@ class Fusion:
                 return pair
         raise EngineError(f"{insn.name} after {before.name}: {read} cannot be forwarded")
 
-    def emit(self, emitter: Callable[[Node], HandlerEmitter], stage: Callable[[Insn], Staged]) -> None:
+    def emit(self, emitter: Callable[[Node], HandlerEmitter], stage: Callable[[Insn, Builder | None], Staged]) -> None:
         """A function for each sequence; `emitter` begins it."""
         for node in self.nodes:
             node.write(emitter(node), stage)

@@ -187,4 +187,4 @@ def grow(
         code = source.code(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, found.count, found.seen, found.cold, found.taken, code))
     entries = [pc for pc in chosen if level == QUICK or pc in heads]
-    return RegionSpec(source.isa_name, level, source.covered, source.guarded, entries, blocks)
+    return RegionSpec(source.isa_name, level, source.covered, source.guarded, [], entries, blocks)

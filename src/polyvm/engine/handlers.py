@@ -26,6 +26,7 @@ from polyvm.engine.layout import (
     SLOT_SIZE,
     CpuRecord,
 )
+from polyvm.ir.ops import DEFAULT_NAN, ENV, SUBNORMAL
 from polyvm.ir.types import I64
 from polyvm.mem import FAST_R, FAST_W, PAGE_BITS, SIZE_BITS
 from polyvm.vcpu import exits
@@ -74,6 +75,7 @@ class HandlerEmitter(Emitter):
         self.slot = SLOT
         self.bailed = False
         self._wrote = False
+        self._stored = False  # only that: it may be done once more
         self._bails: list[tuple[str, str, str | None]] = []
         self._bail_label = ""
         self._restore_mode = False
@@ -99,7 +101,7 @@ class HandlerEmitter(Emitter):
         self.slot = self.temp(f"add i64 {self.slot}, {SLOT_SIZE}")
         self.slow = slow
         self.terminates = terminates
-        self._wrote = False
+        self._wrote = self._stored = False
         self._bail_label = ""
 
     # -- small parts ------------------------------------------------------------------------------------------
@@ -133,7 +135,11 @@ class HandlerEmitter(Emitter):
     @property
     def may_bail(self) -> bool:
         """True where the instruction can still be started over."""
-        return self.slow is not None and not self._wrote
+        return self.slow is not None and not self._wrote and not self._stored
+
+    def may_repeat(self, access: str) -> bool:
+        """True where it can be started over from before an access: stores may be done once more."""
+        return self.may_bail or (self._stored and access == "w" and self.slow is not None and not self._wrote)
 
     def go_on(self) -> None:
         """End the handler: the next slot of the block."""
@@ -218,7 +224,7 @@ class HandlerEmitter(Emitter):
     def check(self, address: str, size: int, access: str) -> None:
         """Make sure that the access is allowed; go on only if so."""
         good = self.label()
-        if self.may_bail:
+        if self.may_repeat(access):
             shift = size.bit_length() - 1
             rotated = address
             if shift:
@@ -269,7 +275,7 @@ class HandlerEmitter(Emitter):
         else:
             order = "seq_cst" if v.attrs["order"] in ("seqcst", "acqrel") else "release"
             self.line(f"store atomic {value}, ptr {pointer} {order}, align {v.args[1].type.bits // 8}")
-        self._wrote = True
+        self._stored = True
 
     def op_amo(self, v: Value) -> None:
         pointer = self._guest_pointer(v, v.type, "rw")
@@ -305,6 +311,9 @@ class HandlerEmitter(Emitter):
     def op_rounding(self, v: Value) -> None:
         mode = v.args[0]
         self.set(v, "7")
+        if mode.op == "const" and mode.bits == ENV:
+            self._require_mode()
+            return
         if mode.op == "const":
             return  # the operations that follow take a fixed mode
         if self.may_bail:
@@ -322,13 +331,39 @@ class HandlerEmitter(Emitter):
         self._write_control(self.temp(f"zext i8 {self.ref(mode)} to i32"))
         self._restore_mode = True
 
+    def _require_mode(self) -> None:
+        """Go on if the environment's mode is one that the host has; the evaluator does the instruction if not."""
+        busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
+        away, good = self.label(), self.label()
+        odd = self.temp(f"icmp ne i8 {busy}, 0")
+        if self.may_bail:
+            self.branch_to(odd, self.bail(), good, unlikely=True)
+        else:
+            self.branch_to(odd, away, good, unlikely=True)
+            self.place(away)
+            self._exit(exits.EVAL, [])
+        self.place(good)
+
+    def environment(self) -> str:
+        return self.temp(f"load i32, ptr {self.field('frm')}")
+
+    def op_fp_flags(self, v: Value) -> None:
+        super().op_fp_flags(v)
+        more = self.temp(f"load i32, ptr {self.field('flags')}")
+        self.define(v, f"or i32 {self.ref(v)}, {more}")
+
+    def op_fp_setflags(self, v: Value) -> None:
+        super().op_fp_setflags(v)
+        kept = self.temp(f"and i32 {self.ref(v.args[0])}, {SUBNORMAL}")
+        self.line(f"store i32 {kept}, ptr {self.field('flags')}")
+
     def op_fp_rm(self, v: Value) -> None:
         self.define(v, f"load i32, ptr {self.field('frm')}")
 
     def op_fp_setrm(self, v: Value) -> None:
         mode = self.ref(v.args[0])
         self.line(f"store i32 {mode}, ptr {self.field('frm')}")
-        good = self.temp(f"icmp ult i32 {mode}, 4")
+        good = self.temp(f"icmp ult i32 {self.temp(f'and i32 {mode}, {~DEFAULT_NAN}')}, 4")
         shift = self.temp(f"shl i64 {self.i64(v.args[0])}, 3")
         bit = self.temp(f"shl i64 1, {self.temp(f'and i64 {shift}, 63')}")
         table = self.temp(f"xor i64 {bit}, {0x0001_0101_0101_0101}")

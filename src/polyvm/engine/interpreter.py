@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polyvm.engine.decoder import Form
     from polyvm.engine.fusion import Node
     from polyvm.engine.handlers import HandlerEmitter
-    from polyvm.ir import Region, Value
+    from polyvm.ir import Builder, Region, Value
     from polyvm.isa import Insn, Isa
 
 # Floating-point operations that take a fixed rounding mode as cheaply as the environment's.
@@ -126,11 +126,23 @@ def _load(name: str) -> NativeInterpreter:
     entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), host, str(_OPTIMISATION))
     data = cache.load(entry)
     if data is None:
-        from polyvm.codegen.native import compile_object
-
-        data = link(compile_object(build(isa).text(), _OPTIMISATION))
-        cache.store(entry, data)
+        data = _make(isa, entry)
     return NativeInterpreter(name, LoadedObject(data), CpuRecord(isa.layout), entry)
+
+
+def _make(isa: Isa, entry: str) -> bytes:
+    """Compile the interpreter, and beside it its stencils."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from polyvm.codegen.native import compile_object
+    from polyvm.engine import stencils
+
+    with ThreadPoolExecutor(1) as beside:
+        others = beside.submit(stencils.build, isa)
+        data = link(compile_object(build(isa).text(), _OPTIMISATION))
+        cache.store(cache.key("stencils", entry), others.result())
+    cache.store(entry, data)
+    return data
 
 
 def build(isa: Isa) -> ModuleText:
@@ -157,7 +169,7 @@ def build(isa: Isa) -> ModuleText:
         emitter.mark = MARK_FIRST + len(handlers.all) - 1 + node.index
         return emitter
 
-    fusion.emit(fused, lambda insn: stage(isa, insn, {}, fast=True))
+    fusion.emit(fused, lambda insn, before: stage(isa, insn, {}, fast=True, before=before))
     _illegal_handler(module, record)
     DecoderBuilder(runtime, isa, forms, len(handlers.all)).build()
     module.table("form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
@@ -235,21 +247,24 @@ class _Handlers(FormLister):
 
 
 class Staged:
-    """A body over unknown operands: its IR, the operations in it, whether it ends a block, its operand nodes."""
+    """A body over unknown operands: what built it, its IR, the operations in it, whether it ends a block, its operand nodes."""
 
-    __slots__ = ("operands", "ops", "region", "terminates")
+    __slots__ = ("builder", "operands", "ops", "region", "terminates")
 
-    def __init__(self, region: Region, ops: set[str], terminates: bool, operands: list[Value]) -> None:
-        self.region = region
+    def __init__(self, builder: Builder, ops: set[str], terminates: bool, operands: list[Value]) -> None:
+        self.builder = builder
+        self.region = builder.body
         self.ops = ops
         self.terminates = terminates
         self.operands = operands
 
 
-def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:
-    """The body of `insn` as IR over unknown operands, except those in `fixed`."""
+def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool, before: Builder | None = None) -> Staged:
+    """The body of `insn` as IR over unknown operands, except those in `fixed`; in a fused handler after that of `before`."""
     b = isa.builder()
     b.fast = fast
+    if before is not None:
+        b.follow(before)
     operands: dict[str, Value] = {}
     unknown: list[Value] = []
     for operand in insn.operands:
@@ -264,7 +279,7 @@ def stage(isa: Isa, insn: Insn, fixed: dict[str, int], *, fast: bool) -> Staged:
     _collect(b.body, ops)
     last = b.body.ops[-1].op if b.body.ops else ""
     terminates = bool(ops & {"jump", "branch", "indirect"}) or last == "exit"
-    return Staged(b.body, ops, terminates, unknown)
+    return Staged(b, ops, terminates, unknown)
 
 
 def _collect(region: Region, ops: set[str]) -> None:

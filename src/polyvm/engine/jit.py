@@ -23,6 +23,7 @@ from polyvm.engine.compiler import Compiler
 from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
+from polyvm.engine.noted import Noted
 from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
 from polyvm.engine.store import list_name, region_name
 from polyvm.engine.tiers import Tiers
@@ -118,6 +119,7 @@ class Jit:
         self.counters = Counters()
         self.tiers = Tiers()
         self.lock = _thread.allocate_lock()
+        self.noted = Noted()
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
@@ -143,6 +145,8 @@ class Jit:
 
     def attach(self, core: Core) -> None:
         """Let `core` use the translations and take samples."""
+        if self.noted.joined(core):
+            self.reset()
         core.set_field("translations", self._address)
         core.jit_seen = core.jit_booked = core.get_field("executed")
         core.jit_installed = 0
@@ -160,6 +164,7 @@ class Jit:
         """Other guest memory: nothing that was compiled holds."""
         with self.lock:
             self._generation += 1
+            self.noted.forget()
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
@@ -413,6 +418,8 @@ class Jit:
         return spec
 
     def _send(self, core: Core, spec: RegionSpec) -> None:
+        if spec.level == FULL:
+            spec = self.noted.of(core, spec)
         number = self._compiler.send(spec)
         if number is not None:
             self.counters.requested += 1
@@ -435,7 +442,7 @@ class Jit:
             inside = [block.pc for block in spec.blocks]
             compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), *answer, sorted(self._warm))
             name = self._name(spec)
-            if cache.store(name, compiled.pack()):
+            if not spec.noted and cache.store(name, compiled.pack()):
                 for index in indices:
                     cache.append(index, name)
             if generation == self._generation:

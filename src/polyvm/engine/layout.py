@@ -52,7 +52,7 @@ SLOT_SIZE = 16
 SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
 PSEUDO = 0xFF
 MAX_BLOCK = 64
-FUSION_COLUMNS = 128  # at most 127 instructions can continue a fused sequence
+FUSION_COLUMNS = 256  # at most 255 instructions can continue a fused sequence
 MAX_SLOTS = 2 * MAX_BLOCK + 3
 BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * MAX_SLOTS
 
@@ -99,8 +99,8 @@ FIELDS = (
     "stamped",
     # rare exits of regions: the budget, the note of one that was taken often
     "left", "hot_exit",
-    # floating point
-    "frm", "mxcsr", "host_mxcsr", "scratch", "rm_table",
+    # floating point; accrued flags that the host's register does not have
+    "frm", "flags", "mxcsr", "host_mxcsr", "scratch", "rm_table",
 )  # fmt: skip
 
 

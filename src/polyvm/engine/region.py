@@ -32,13 +32,14 @@ class RegionBlock(NamedTuple):
 
 class RegionSpec(NamedTuple):
     """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
-    `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0. `guarded`: the host refuses the
-    accesses to memory that the page attributes forbid."""
+    `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0; `noted`: the addresses of those that
+    are there (`noted.py`). `guarded`: the host refuses the accesses to memory that the page attributes forbid."""
 
     isa: str
     level: int
     coverage: int
     guarded: bool
+    noted: list[int]
     entries: list[int]
     blocks: list[RegionBlock]
 

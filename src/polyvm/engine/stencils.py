@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from polyvm.engine.decoder import Form
     from polyvm.engine.fusion import Node
     from polyvm.engine.interpreter import Staged
-    from polyvm.ir import Type, Value
+    from polyvm.ir import Builder, Type, Value
     from polyvm.isa import Insn, Isa
 
 _OPTIMISATION = 2
@@ -150,7 +150,7 @@ class StencilEmitter(HandlerEmitter):
         return self.pointer(self.temp(f"add i64 {CPU}, {offset}"), place.offset)
 
     def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
-        if not self.guarded or not self.may_bail or v.attrs.get("order") != "none":
+        if not self.guarded or not self.may_repeat(access) or v.attrs.get("order") != "none":
             return super()._guest_pointer(v, type_, access)
         address, inside = self.ref(v.args[0]), self.label()
         outside = self.temp(f"icmp uge i64 {address}, {self.load64(CPU, self.record['space'])}")
@@ -318,10 +318,10 @@ class _Writer:
     def _sequence(self, node: Node, mark: int) -> None:
         chain = node.chain
 
-        def body(insn: Insn) -> Staged:
-            return stage(self.isa, insn, {}, fast=True)
+        def body(insn: Insn, before: Builder | None) -> Staged:
+            return stage(self.isa, insn, {}, fast=True, before=before)
 
-        accesses = [i for i, link in enumerate(chain) if body(link.form.insn).ops & _ACCESSES]
+        accesses = [i for i, link in enumerate(chain) if body(link.form.insn, None).ops & _ACCESSES]
         if len(accesses) > 1:
             # Where the host refuses one it would not be known which.
             self.kinds[mark] = self.kinds[MARK_FIRST + chain[0].form.index]

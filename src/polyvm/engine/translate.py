@@ -14,14 +14,14 @@ from polyvm.codegen.llvm_module import ModuleText
 from polyvm.codegen.objects import FAULTS
 from polyvm.engine.blocks import stage_block
 from polyvm.engine.exits import PATCH_SIZE, Exit
+from polyvm.engine.floating import FloatEmitter
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
 from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
 from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import COUNTERS, FALL, FULL, TAKEN
 from polyvm.errors import EngineError
-from polyvm.ir.ops import ENV
-from polyvm.ir.types import F64, I64
+from polyvm.ir.types import F32, F64, I64, I128
 from polyvm.mem import GUARD, PAGE_BITS, SIZE_BITS
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 ENTRY = "region"
-Held = list[tuple[tuple[str, int], str]]  # guest registers and the LLVM values that they have
 # The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
 _SCOPES = (
     ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
@@ -49,11 +48,19 @@ _MOVES = {
     32: {"zext": "movl $1, ${0:k}", "sext": "movslq $1, $0", "store": "movl"},
     64: {"store": "movq"},
 }
+_PAIR = I64.vector(2)  # what registers of 128 bits are held as
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
 
-class RegionEmitter(HandlerEmitter):
+class Held(NamedTuple):
+    """Guest registers and the LLVM values that they have; `raw`: which of them are (`FloatEmitter.raw_word`)."""
+
+    raw: str
+    registers: list[tuple[tuple[str, int], str]]
+
+
+class RegionEmitter(FloatEmitter):
     """Writes the function of one region."""
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
@@ -62,8 +69,12 @@ class RegionEmitter(HandlerEmitter):
         self.spec = spec
         self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
         self.bound = spec.instructions
-        self.modes: set[int] = set()
+        self.floating = isa.floating_files
+        self.start_floating()
         self._places: dict[tuple[str, int], str] = {}
+        # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
+        # double, and a register of its own for the upper one, in a file whose name ends in +.
+        self._halves: set[tuple[str, int]] = set()
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
@@ -86,7 +97,9 @@ class RegionEmitter(HandlerEmitter):
         # loaded values as other types, which spares conversions.
         self._inside: set[str] = set()
         self._sums: dict[str, tuple[str, int]] = {}
-        self._doubles: dict[int, str] = {}
+        self._doubles: dict[int, str] = {}  # also of narrower values that are zero-extended there
+        self._pairs: dict[int, str] = {}
+        self._lows: dict[int, str] = {}  # doubles with something else above
         self._extended: dict[int, tuple[str, str]] = {}
         self._depth = 0
 
@@ -99,6 +112,7 @@ class RegionEmitter(HandlerEmitter):
         self._registers()
         if self._held:
             self._follow_changes()
+            self.follow(self.blocks, self.spec.entries, [key for key in self._places if key[0] in self.floating])
             self.loops = find_loops(self.blocks)
             for loop in self.loops.values():
                 loop.floor, loop.skip = self.alloca(I64), self.alloca(I64)
@@ -167,10 +181,22 @@ class RegionEmitter(HandlerEmitter):
         """A place for each register that the region holds."""
         if not self._held:
             return
-        steps = (step for block in self.blocks.values() for step in block.steps if step.body is not None)
-        keys = {self._register_key(value) for step in steps for value in step.flat if value.op in ("get", "set")}
+        steps = [step for block in self.blocks.values() for step in block.steps if step.body is not None]
+        values = [(step, value) for step in steps for value in step.flat if value.op in ("get", "set")]
+        keys = {self._register_key(value) for _, value in values}
+        vectors = {key for key in keys if key[0] in self.isa.vector_files}
+        self._halves = vectors - {self._register_key(v) for step, v in values if not self._is_narrow(step, v)}
+        keys |= {(f"{file}+", index) for file, index in self._halves}
         for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
+
+    @staticmethod
+    def _is_narrow(step: Step, v: Value) -> bool:
+        """True if a get or set concerns the low 64 bits only; what is above is set to zero."""
+        if v.op == "set":
+            value = v.args[-1]
+            return (value.op == "zext" and value.args[0].type.bits <= 64) or (value.op == "const" and value.bits < 1 << 64)
+        return all(user.op == "trunc" and user.type.bits <= 64 for user in step.flat if any(a is v for a in user.args))
 
     def _follow_changes(self) -> None:
         """Find out which registers may differ from what the CPU record has, at the start of each block."""
@@ -178,6 +204,8 @@ class RegionEmitter(HandlerEmitter):
             pc: {self._register_key(v) for step in block.steps if step.body is not None for v in step.flat if v.op == "set"}
             for pc, block in self.blocks.items()
         }
+        for keys in sets.values():
+            keys |= {(f"{file}+", index) for file, index in keys & self._halves}
         self._changed = {pc: set() for pc in self.blocks}
         waiting = list(self.blocks)
         while waiting:
@@ -195,8 +223,12 @@ class RegionEmitter(HandlerEmitter):
         return key
 
     def _held_type(self, key: tuple[str, int]) -> Type:
-        """Floating-point registers are held as doubles, so that they stay in the host's."""
-        return F64 if key[0] in self.isa.floating_files else self.record.layout[key[0]].type
+        """Floating-point registers are held as doubles and vectors, so that they stay in the host's."""
+        if key[0] in self.isa.floating_files or key in self._halves:
+            return F64
+        if key[0] in self.isa.vector_files:
+            return _PAIR
+        return I64 if key[0].endswith("+") else self.record.layout[key[0]].type
 
     def _entry(self) -> None:
         """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
@@ -225,6 +257,8 @@ class RegionEmitter(HandlerEmitter):
         self.place(start)
         # Where a fault of the host's is reported to happen.
         self.line(f"store i64 {self.load64(BLOCK, BLOCK_PC)}, ptr {self.pc_field()}, align 8")
+        if self._held:
+            self.line("store i64 0, ptr %raw")
         for key, place in self._places.items():
             type_ = self.llvm_type(self._held_type(key))
             self.line(f"store {type_} {self.temp(f'load {type_}, ptr {self._home(key)}, align 8')}, ptr {place}")
@@ -240,8 +274,13 @@ class RegionEmitter(HandlerEmitter):
         self.allocas.append("  br label %entry")
 
     def _home(self, key: tuple[str, int]) -> str:
-        place = self.record.layout[key[0]]
-        return self.pointer(CPU, place.offset + place.stride * key[1])
+        return self.pointer(CPU, self._offset(key))
+
+    def _offset(self, key: tuple[str, int]) -> int:
+        """Where the CPU record has a register."""
+        file = key[0].removesuffix("+")
+        place = self.record.layout[file]
+        return place.offset + place.stride * key[1] + (8 if file != key[0] else 0)
 
     def _refill(self, out: str) -> None:
         """Go on only with a budget for the longest way to the next checkpoint."""
@@ -290,25 +329,31 @@ class RegionEmitter(HandlerEmitter):
         self.place("on")
         self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
 
-    def _write_back(self, held: Held) -> None:
-        for key, name in held:
+    def _write_back(self) -> None:
+        """Fill in what the CPU record does not have, here."""
+        dirty = sorted(self._dirty)
+        self.settle(dirty)
+        for key in dirty:
             type_ = self.llvm_type(self._held_type(key))
-            self.line(f"store {type_} {name}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
+            self.line(f"store {type_} {self.value_of(key)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
 
     def _holdings(self) -> Held:
         """The registers that differ from what the CPU record has, here."""
-        return [(key, self._value_of(key)) for key in sorted(self._dirty)]
+        return Held(self.raw_word(), [(key, self.value_of(key)) for key in sorted(self._dirty)])
 
     def _patch_point(self, pc: int, back: int, held: Held) -> None:
         """Leave it to the patch point's note how the CPU record is to be filled in."""
         name = "llvm.experimental.patchpoint.void"
         self.module.declare(name, f"declare void @{name}(i64, i32, ptr, i32, ...)")
-        values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}"]
-        values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held]
+        values = [f"i64 {CPU}", f"i64 {self.temp('load i64, ptr %budget')}", f"i64 {held.raw}"]
+        values += [f"{self.llvm_type(self._held_type(key))} {value}" for key, value in held.registers]
         self.line(f"call preserve_mostcc void (i64, i32, ptr, i32, ...) @{name}(i64 {len(self.exits)}, i32 {PATCH_SIZE}, "
                   f"ptr null, i32 0, {', '.join(values)})")  # fmt: skip
-        places = [self.record.layout[file] for (file, _), _ in held]
-        self.exits.append(Exit(pc, back, [p.offset + p.stride * index for p, ((_, index), _) in zip(places, held, strict=True)]))
+        homes = [
+            (self._offset(key), self.raw_keys.get(key, 0).bit_length(), self._held_type(key).total_bits // 8)
+            for key, _ in held.registers
+        ]
+        self.exits.append(Exit(pc, back, homes))
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Functions of the interpreter are in another object: through the CPU record."""
@@ -355,6 +400,7 @@ class RegionEmitter(HandlerEmitter):
         self._block = block
         self._dirty = set(self._changed.get(block.spec.pc, ()))
         self._known.clear()
+        self.enter_raw(block.spec.pc)
         self.terminated = True
         self.place(label)
 
@@ -387,8 +433,10 @@ class RegionEmitter(HandlerEmitter):
     def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):
             self.cover(block.spec.pc)  # in a loop's copy its entrance has done it for the header
-        for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._extended):
+        for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._pairs, self._lows):
             known.clear()
+        self._extended.clear()
+        self.forget_floating()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
         for span in spans_of(block, self._covered) if not self.spec.guarded else ():
@@ -399,6 +447,7 @@ class RegionEmitter(HandlerEmitter):
             self._stub = ""
             self._held_now = None
             if self._held and step.body is not None and any(v.op in ("if", "loop") for v in step.body.ops):
+                self.settle([self._register_key(v) for v in step.flat if v.op == "set"])
                 self._held_now = self._holdings()  # a bail in there must find the values
             if step.body is None:
                 self.jump_to(self.bail())
@@ -409,6 +458,8 @@ class RegionEmitter(HandlerEmitter):
 
     def cover(self, pc: int) -> None:
         """Set the block's bit in the coverage map. It is set nearly always: no store then."""
+        if pc in self.spec.noted:
+            return
         bit = coverage_hash(pc) & self.spec.coverage - 1
         place = self.pointer(CPU, self.record["coverage"])
         map_ = self.temp(f"load i64, ptr {place}, align 8, !alias.scope !5, !noalias !6")
@@ -425,6 +476,7 @@ class RegionEmitter(HandlerEmitter):
 
     def _go(self, pc: int, *, cold: bool) -> None:
         if pc in self.blocks:
+            self.pass_raw_on()
             self.jump_to(self._way_to(pc))
         else:
             self._leave_to(str(pc), cold=cold)
@@ -443,7 +495,7 @@ class RegionEmitter(HandlerEmitter):
             self.jump_to("lookup")
             return
         if self._held:
-            self._write_back(self._holdings())
+            self._write_back()
         self.line(f"store i64 {pc}, ptr %exit_pc")
         if not pc.isdigit():
             self.jump_to("leave")
@@ -463,19 +515,75 @@ class RegionEmitter(HandlerEmitter):
         if not self._stub:
             self._stub = self.label()
             if self._held_now is None:
-                self._held_now = self._holdings() if self._held else []
+                self._held_now = self._holdings() if self._held else Held("0", [])
             self._stubs.append((self._stub, self._step, self._block.spec.n, self._held_now))
         return self._stub
 
     def op_get(self, v: Value) -> None:
         key = self._register_key(v)
-        name, held = self._value_of(key), self._held_type(key)
-        if self._held and held is not v.type:
+        name, held = self.register_name(v, key), self._held_type(key)
+        if not self._held or held is v.type:
+            self.set(v, name)
+        elif key in self._halves:
             self._doubles[id(v)] = name
-            name = self.temp(f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
-        self.set(v, name)
+            self.set(v, "poison")  # of which only the lower half is asked for
+        else:
+            (self._pairs if held is _PAIR else self._doubles)[id(v)] = name
+            self.define(v, f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
 
-    def _value_of(self, key: tuple[str, int]) -> str:
+    def _low_part(self, v: Value) -> bool:
+        """Take the low bits of a vector register without a way through the host's general registers; False: not that."""
+        source = v.args[0]
+        pair = self._pairs.get(id(source))
+        if source.type is not I128 or v.type.bits > 64 or (pair is None and id(source) not in self._doubles):
+            return False
+        if pair is not None:
+            pair = self.temp(f"bitcast <2 x i64> {pair} to <2 x double>")
+            double = self.temp(f"extractelement <2 x double> {pair}, i64 0")
+        else:
+            double = self._doubles[id(source)]
+        if v.type is I64:
+            self._doubles[id(v)] = double
+            self.define(v, f"bitcast double {double} to i64")
+        else:
+            lanes = 64 // v.type.bits
+            parts = self.temp(f"bitcast double {double} to <{lanes} x {v.type}>")
+            self.define(v, f"extractelement <{lanes} x {v.type}> {parts}, i64 0")
+            self._lows[id(v)] = double
+        return True
+
+    def _as_held(self, value: Value, held: Type) -> str:
+        """`value` as the type that its register is held as."""
+        known = (self._pairs if held is _PAIR else self._doubles).get(id(value))
+        if known is not None:
+            return known
+        if value.op == "bitcast":
+            value = value.args[0]
+        if value.type is held:
+            return self.ref(value)
+        if value.op == "const" and value.type is I128 and held is F64:
+            return self.constant(F64, value.bits)
+        if value.op == "zext" and value.type is I128:
+            return self._zero_extended(value.args[0], held)
+        return self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
+
+    def _zero_extended(self, x: Value, held: Type) -> str:
+        """An integer as the low bits of a vector register, with zeros above."""
+        low = self._doubles.get(id(x))
+        if low is None and x.op == "bitcast" and x.args[0].type is F32:
+            lanes = held.total_bits // 32
+            low = self.temp(f"insertelement <{lanes} x float> zeroinitializer, {self.typed(x.args[0])}, i64 0")
+            return self.temp(f"bitcast <{lanes} x float> {low} to {self.llvm_type(held)}")
+        if low is None:
+            inner = x.args[0] if x.op == "bitcast" and x.type is I64 else x
+            wide = self.typed(inner) if inner.type.total_bits == 64 else f"i64 {self.i64(x)}"
+            low = self.ref(inner) if inner.type is F64 else self.temp(f"bitcast {wide} to double")
+        if held is F64:
+            return low
+        pair = self.temp(f"insertelement <2 x double> zeroinitializer, double {low}, i64 0")
+        return self.temp(f"bitcast <2 x double> {pair} to <2 x i64>")
+
+    def value_of(self, key: tuple[str, int]) -> str:
         """A guest register as it is here: held registers as `_held_type` says."""
         name = self._known.get(key)
         if name is None:
@@ -488,17 +596,30 @@ class RegionEmitter(HandlerEmitter):
                 self._known[key] = name
         return name
 
+    def replace(self, key: tuple[str, int], name: str) -> None:
+        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
+        self._known[key] = name
+
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
-        held, value = self._held_type(key), v.args[-1]
-        name = self.ref(value)
+        value = v.args[-1]
         if not self._held:
             self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-        else:
-            self._dirty.add(key)
-            if held is not value.type:
-                name = self._doubles.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
-            self.line(f"store {self.llvm_type(held)} {name}, ptr {self._places[key]}")
+            self._knows(key, self.ref(value))
+            return
+        held = self._held_type(key)
+        name = self.ref(value) if held is value.type else self._as_held(value, held)
+        self._hold(key, name)
+        self.wrote(key, value)
+        if key in self._halves:
+            self._hold((f"{key[0]}+", key[1]), "0")
+
+    def _hold(self, key: tuple[str, int], name: str) -> None:
+        self._dirty.add(key)
+        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
+        self._knows(key, name)
+
+    def _knows(self, key: tuple[str, int], name: str) -> None:
         if self._nested:
             self._known.pop(key, None)
         else:
@@ -586,6 +707,8 @@ class RegionEmitter(HandlerEmitter):
         if known is not None and known[0] == v.op:
             self.set(v, known[1])
             return
+        if v.op == "trunc" and self._low_part(v):
+            return
         super().operation(v)
         if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
             base, offset = self._origin(self.ref(v.args[0]))
@@ -597,7 +720,7 @@ class RegionEmitter(HandlerEmitter):
 
     def held_integer(self, key: tuple[str, int]) -> str:
         """A guest register as it is here, 64 bits."""
-        name = self._value_of(key)
+        name = self.value_of(key)
         return self.temp(f"bitcast double {name} to i64") if self._held and self._held_type(key) is F64 else name
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
@@ -622,7 +745,7 @@ class RegionEmitter(HandlerEmitter):
         if v.attrs["order"] != "none":
             super().op_load(v)
             return
-        if self.spec.guarded and id(v) not in self._covered and v.type.lanes == 1 and v.type.bits in _MOVES:
+        if self.spec.guarded and id(v) not in self._covered and v.type.total_bits >= 8:
             self._refusable_load(v)
             return
         pointer = self._guest_pointer(v, v.type, "r")
@@ -633,7 +756,7 @@ class RegionEmitter(HandlerEmitter):
             super().op_store(v)
             return
         type_ = v.args[1].type
-        if self.spec.guarded and id(v) not in self._covered and type_.lanes == 1 and type_.bits in _MOVES:
+        if self.spec.guarded and id(v) not in self._covered and type_.total_bits >= 8:
             self._refusable_store(v)
             return
         pointer = self._guest_pointer(v, type_, "w")
@@ -657,7 +780,7 @@ class RegionEmitter(HandlerEmitter):
     def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
         """An access; where the host refuses it, the interpreter does the instruction. The result's name."""
         good = self.label()
-        kind = "x" if memory == "double" else "r"
+        kind = "x" if (result or value).startswith(("double", "<2 x i64>")) else "r"
         constraints = f"={kind},*m" if result else f"=*m,{kind}" if value else "=*m"
         away = f"${{{constraints.count(',') + 1}:l}}-."
         text = f"1: {move}\\0A.pushsection {FAULTS},\\22a\\22\\0A.long 1b-.\\0A.long {away}\\0A.popsection"
@@ -675,26 +798,46 @@ class RegionEmitter(HandlerEmitter):
         return name
 
     def _refusable_load(self, v: Value) -> None:
-        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.bits
+        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.total_bits
         memory = f"i{bits}"
         users = [user for user in self._step.flat if any(a is v for a in user.args)]
+        if bits == 128:
+            self._pairs[id(v)] = pair = self._refusable("vmovdqu $1, $0", pointer, memory, "<2 x i64>")
+            self.define(v, f"bitcast <2 x i64> {pair} to {self.llvm_type(v.type)}")
+            return
+        if (bits == 64 and v.type.lanes > 1) or (bits >= 32 and users and all(self._goes_to_vector(u) for u in users)):
+            move = "vmovsd" if bits == 64 else "vmovss"
+            self._doubles[id(v)] = double = self._refusable(f"{move} $1, $0", pointer, memory, "double")
+            whole = self.temp(f"bitcast double {double} to i64") if v.type.lanes == 1 else ""
+            self.define(v, f"trunc i64 {whole} to i32" if bits == 32 else f"bitcast double {double} to {self.llvm_type(v.type)}")
+            return
         if bits == 64:
-            if self._held and users and all(u.op == "set" and self._held_type(self._register_key(u)) is F64 for u in users):
-                self._doubles[id(v)] = double = self._refusable("vmovsd $1, $0", pointer, "double", "double")
-                self.define(v, f"bitcast double {double} to i64")
-            else:
-                self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
+            self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
             return
         kind = "sext" if any(user.op == "sext" and user.type is I64 for user in users) else "zext"
         wide = self._refusable(_MOVES[bits][kind], pointer, memory, "i64")
         self._extended[id(v)] = kind, wide
-        self.define(v, f"trunc i64 {wide} to {memory}")
+        narrow = self.temp(f"trunc i64 {wide} to {memory}")
+        self.set(v, narrow if v.type.lanes == 1 else self.temp(f"bitcast {memory} {narrow} to {self.llvm_type(v.type)}"))
+
+    def _goes_to_vector(self, user: Value) -> bool:
+        """True where what was loaded is best in one of the host's vector registers."""
+        if user.op == "set":
+            return self._held and self._held_type(self._register_key(user)) is F64
+        return (user.op == "zext" and user.type is I128) or (user.op == "bitcast" and user.type.is_float)
 
     def _refusable_store(self, v: Value) -> None:
         pointer, value = self._near_pointer(self.ref(v.args[0])), v.args[1]
-        memory, double = f"i{value.type.bits}", self._doubles.get(id(value))
-        if double is not None and value.type is I64:
-            self._refusable("vmovsd $1, $0", pointer, "double", value=f"double {double}")
+        bits = value.type.total_bits
+        memory, double = f"i{bits}", self._doubles.get(id(value)) or self._lows.get(id(value))
+        if bits == 128:
+            pair = self._pairs.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to <2 x i64>")
+            self._refusable("vmovdqu $1, $0", pointer, memory, value=f"<2 x i64> {pair}")
+        elif double is not None and bits >= 32:
+            self._refusable(f"{'vmovsd' if bits == 64 else 'vmovss'} $1, $0", pointer, memory, value=f"double {double}")
+        elif value.type.lanes > 1 or value.type.is_float:
+            whole = self.temp(f"bitcast {self.typed(value)} to i{bits}")
+            self._refusable(f"{_MOVES[bits]['store']} $1, $0", pointer, memory, value=f"i{bits} {whole}")
         elif value.op == "const" and -(1 << 31) <= (number := value.type.signed(value.bits)) < 1 << 31:
             self._refusable(f"{_MOVES[value.type.bits]['store']} $${number}, $0", pointer, memory)
         else:
@@ -705,34 +848,6 @@ class RegionEmitter(HandlerEmitter):
 
     def op_next_pc(self, v: Value) -> None:
         self.set(v, str(self._step.end))
-
-    # -- floating point ---------------------------------------------------------------------------------------
-
-    def _mode(self, v: Value) -> int:
-        mode = v.args[-1]
-        if mode.op == "rounding":
-            return ENV
-        if v.op in ("f2si", "f2ui", "frint"):
-            return super()._mode(v)
-        self.modes.add(mode.bits)
-        return ENV
-
-    def _to_float(self, v: Value) -> None:
-        if v.args[0].type.bits > 32 or v.type.bits < 64:
-            self._mode(v)
-        super()._to_float(v)
-
-    op_si2f = _to_float
-    op_ui2f = _to_float
-
-    def op_f2f(self, v: Value) -> None:
-        if v.type.bits < v.args[0].type.bits:
-            self._mode(v)
-        super().op_f2f(v)
-
-    def op_rounding(self, v: Value) -> None:
-        self.modes.add(v.args[0].bits)
-        self.set(v, "7")
 
     # -- where the guest goes next ----------------------------------------------------------------------------
 
@@ -756,11 +871,11 @@ class RegionEmitter(HandlerEmitter):
         self.module.declare(number, f"{number} = {weights}")
         self.line(f"br i1 {self.ref(v.args[0])}, label %{taken}, label %{fall}, !prof {number}")
         self.terminated = True
-        known = self._known.copy()
+        known, raw = self._known.copy(), self._raw_now.copy()
         self.place(taken)
         self._tally(1)
         self._go(target, cold=self._block.spec.cold & TAKEN != 0)
-        self._known = known
+        self._known, self._raw_now = known, raw
         self.place(fall)
         self._go(end, cold=self._block.spec.cold & FALL != 0)
 
@@ -768,6 +883,8 @@ class RegionEmitter(HandlerEmitter):
         target = self.ref(v.args[0])
         if not self._held:
             self.line(f"store i64 {target}, ptr {self._counter(2)}, !noalias !7")
+        if self._block.targets:
+            self.pass_raw_on()
         for pc in self._block.targets:
             other = self.label()
             same = self.temp(f"icmp eq i64 {target}, {pc}")

@@ -13,7 +13,7 @@ from polyvm.ir.types import I1, I8, I32, I64, Type
 from polyvm.ir.value import Region, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from polyvm.ir.state import StateLayout
 
@@ -49,9 +49,13 @@ class Builder:
         self.layout = layout
         self.body = Region()
         self.place: tuple[int, int] | None = None  # the instruction's address and the next one's, where they are known
+        self.fp_rules = ""  # of floating-point operations (`ops.py`)
         self.fast = False  # staging for a handler that may hand over to a slow twin
         self._region: Region | None = self.body
         self._last_if: tuple[Region | None, Value | None, bool | None] | None = None
+
+    def follow(self, before: Builder) -> None:
+        """The instruction comes right after the one of `before`, in the same native code: it may use values from there."""
 
     # -- making operations ------------------------------------------------------------------------------------
 
@@ -79,18 +83,18 @@ class Builder:
         return self.const(I1, 0)
 
     def coerce(self, value: Value | int, type_: Type) -> Value:
-        """`value` as a Value of `type_`; raises IrError if it is one of another type."""
+        """`value` as a Value of `type_` (a plain number: each of its lanes); raises IrError if it is one of another type."""
         if isinstance(value, int):
-            return self.const(type_, value)
+            return self.const(type_, type_.splat(value))
         if value.type is not type_:
             raise IrError(f"{value.op} has type {value.type} where {type_} is needed")
         return value
 
     def _pure(self, op: str, type_: Type, args: tuple[Value, ...], **attrs: Any) -> Value:
-        if args and type_.lanes == 1 and args[0].type.lanes == 1:
+        if args:
             if all(a.op == "const" for a in args):
                 try:
-                    folded = fold(op, type_, args[0].type, [a.bits for a in args])
+                    folded = fold(op, type_, [a.type for a in args], [a.bits for a in args])
                 except EvaluationError:
                     folded = None  # undefined here; it may sit on a path that is not taken
                 if folded is not None:
@@ -105,10 +109,7 @@ class Builder:
         b = self.coerce(b, a.type)
         if not a.type.is_int:
             raise IrError(f"{op} needs integers, not {a.type}")
-        result = a.type
-        if OPS[op].result == "bool":
-            result = I1 if a.type.lanes == 1 else I1.vector(a.type.lanes)
-        return self._pure(op, result, (a, b))
+        return self._pure(op, a.type.compared if OPS[op].result == "bool" else a.type, (a, b))
 
     def unary(self, op: str, a: Value) -> Value:
         """A one-argument integer operation."""
@@ -122,18 +123,67 @@ class Builder:
         good = {"zext": narrow < wide, "sext": narrow < wide, "trunc": narrow > wide}.get(
             op, a.type.total_bits == type_.total_bits
         )
-        if not good:
+        if not good or (op != "bitcast" and a.type.lanes != type_.lanes):
             raise IrError(f"cannot {op} {a.type} to {type_}")
         return self._pure(op, type_, (a,))
 
     def select(self, cond: Value, a: Value | int, b: Value | int) -> Value:
-        """`a` where `cond` holds, else `b`; both are computed."""
+        """`a` where `cond` (an i1, or one for each lane) holds, else `b`; both are computed."""
         if isinstance(a, int):
             if isinstance(b, int):
                 raise IrError("select between two plain numbers has no type; make one a const")
-            a = self.const(b.type, a)
+            a = self.coerce(a, b.type)
         b = self.coerce(b, a.type)
+        if cond.type.lanes not in (1, a.type.lanes):
+            raise IrError(f"select by {cond.type} between values of type {a.type}")
         return self._pure("select", a.type, (cond, a, b))
+
+    # -- vectors ----------------------------------------------------------------------------------------------
+
+    def splat(self, x: Value, lanes: int) -> Value:
+        """A vector whose `lanes` lanes are all `x`."""
+        type_ = x.type.vector(lanes)
+        return self.const(type_, type_.splat(x.bits)) if x.is_const else self.emit("splat", type_, (x,))
+
+    def lane(self, v: Value, index: Value | int) -> Value:
+        """Lane `index` of `v`; lane 0 is the lowest."""
+        index = self._lane_index(v, index)
+        if v.is_const and index.is_const:
+            return self.const(v.type.element, v.type.split(v.bits)[index.bits])
+        return self.emit("lane", v.type.element, (v, index))
+
+    def with_lane(self, v: Value, index: Value | int, x: Value | int) -> Value:
+        """`v` with `x` as lane `index`."""
+        index, x = self._lane_index(v, index), self.coerce(x, v.type.element)
+        if v.is_const and index.is_const and x.is_const:
+            lanes = v.type.split(v.bits)
+            lanes[index.bits] = x.bits
+            return self.const(v.type, v.type.join(lanes))
+        return self.emit("with_lane", v.type, (v, x, index))
+
+    def _lane_index(self, v: Value, index: Value | int) -> Value:
+        if isinstance(index, int):
+            index = self.const(I64, index)
+        if index.is_const and index.bits >= v.type.lanes:
+            raise IrError(f"{v.type} has no lane {index.bits}")
+        return index
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        """The vector of those `lanes` of `a` and `b`; numbers count through both."""
+        b = self.coerce(b, a.type)
+        type_ = a.type.element.vector(len(lanes))
+        if not all(0 <= lane < 2 * a.type.lanes for lane in lanes):
+            raise IrError(f"two values of type {a.type} do not have all lanes of {[*lanes]}")
+        if len(lanes) == 1:
+            return self.lane((a, b)[lanes[0] // a.type.lanes], lanes[0] % a.type.lanes)
+        if a.is_const and b.is_const:
+            both = a.type.split(a.bits) + b.type.split(b.bits)
+            return self.const(type_, type_.join(both[lane] for lane in lanes))
+        return self.emit("shuffle", type_, (a, b), lanes=tuple(lanes))
+
+    def tbl(self, table: Value, indices: Value) -> Value:
+        """The bytes of `table` (v16i8) that `indices` (v16i8) name; 0 for 16 and more."""
+        return self.binary("tbl", table, indices)
 
     # -- control inside a body --------------------------------------------------------------------------------
 
@@ -257,20 +307,22 @@ class Builder:
         return self.const(I8, mode) if isinstance(mode, int) else mode
 
     def fp(self, op: str, *args: Value, rm: Value | int) -> Value:
-        """fadd, fsub, fmul, fdiv, fsqrt or fma with rounding mode `rm`."""
-        return self.emit(op, args[0].type, (*args, self._mode(rm)))
+        """fadd, fsub, fmul, fdiv, fsqrt, fma, fmin or fmax with rounding mode `rm`."""
+        return self.emit(op, args[0].type, (*args, self._mode(rm)), rules=self.fp_rules)
 
     def frint(self, a: Value, rm: Value | int, *, exact: bool) -> Value:
         """`a` rounded to an integral value; `exact` raises inexact where it differs."""
-        return self.emit("frint", a.type, (a, self._mode(rm)), exact=exact)
+        return self.emit("frint", a.type, (a, self._mode(rm)), exact=exact, rules=self.fp_rules)
 
-    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool) -> Value:
-        """feq, flt or fle; false if unordered."""
-        return self.emit(op, I1, (a, b), signaling=signaling)
+    def fcompare(self, op: str, a: Value, b: Value, *, signaling: bool, silent: bool = False) -> Value:
+        """feq, flt or fle; false if unordered. `silent`: what it may raise has been raised by another comparison of the two."""
+        attrs = {"silent": True} if silent else {}
+        return self.emit(op, a.type.compared, (a, b), signaling=signaling, rules=self.fp_rules, **attrs)
 
-    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int) -> Value:
-        """f2f, f2si, f2ui, si2f or ui2f."""
-        return self.emit(op, type_, (a, self._mode(rm)))
+    def fconvert(self, op: str, a: Value, type_: Type, rm: Value | int, *, inner: bool = False) -> Value:
+        """f2f, f2si, f2ui, si2f or ui2f. `inner`: an f2f that is part of something else (`ops.py`)."""
+        attrs = {"inner": True} if inner else {}
+        return self.emit(op, type_, (a, self._mode(rm)), rules=self.fp_rules, **attrs)
 
     def fp_flags(self) -> Value:
         """The accrued exception flags (i32)."""

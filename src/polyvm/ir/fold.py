@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.errors import EvaluationError
+from polyvm.ir.types import Type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from polyvm.ir.types import Type
 
 
 def _nonzero(b: int) -> int:
@@ -50,6 +49,11 @@ def _bswap(t: Type, a: int) -> int:
     return int.from_bytes(a.to_bytes(t.bits // 8, "little"), "big")
 
 
+def _clamp(t: Type, signed: bool, value: int) -> int:
+    low, high = (-1 << (t.bits - 1), t.mask >> 1) if signed else (0, t.mask)
+    return min(max(value, low), high)
+
+
 def _rotl(t: Type, a: int, n: int) -> int:
     n %= t.bits
     return (a << n) | (a >> (t.bits - n))
@@ -73,6 +77,10 @@ BINARY: dict[str, Callable[[Type, int, int], int]] = {
     "rotr": lambda t, a, b: _rotl(t, a, -b),
     "clmul": lambda t, a, b: _clmul(a, b),
     "clmulh": lambda t, a, b: _clmul(a, b) >> t.bits,
+    "uadd_sat": lambda t, a, b: _clamp(t, False, a + b),
+    "sadd_sat": lambda t, a, b: _clamp(t, True, t.signed(a) + t.signed(b)),
+    "usub_sat": lambda t, a, b: _clamp(t, False, a - b),
+    "ssub_sat": lambda t, a, b: _clamp(t, True, t.signed(a) - t.signed(b)),
 }
 
 UNARY: dict[str, Callable[[Type, int], int]] = {
@@ -93,7 +101,35 @@ COMPARE: dict[str, Callable[[Type, int, int], bool]] = {
 }
 
 
-def fold(op: str, type_: Type, arg_type: Type, args: list[int]) -> int | None:
+LANEWISE = frozenset({*BINARY, *UNARY, *COMPARE, "zext", "sext", "trunc", "select"})
+
+
+def tbl(table: int, indices: int) -> int:
+    """The bytes of a 16-byte `table` that the bytes of `indices` name, 0 where one is beyond it."""
+    entries, wanted = table.to_bytes(16, "little"), indices.to_bytes(16, "little")
+    return int.from_bytes(bytes(entries[i] if i < 16 else 0 for i in wanted), "little")
+
+
+def fold(op: str, type_: Type, arg_types: list[Type], args: list[int]) -> int | None:
+    """The bits of operation `op` on constants, or None if `op` is not an integer operation; vectors go lane by lane.
+
+    `type_` is the result's type, `arg_types` the arguments'. Raises EvaluationError where the IR leaves the result undefined.
+    """
+    first = arg_types[0]
+    if type_.lanes == 1 and first.lanes == 1:
+        return fold_lane(op, type_, first, args)
+    if op == "tbl":
+        return tbl(*args)
+    if op == "bitcast" or (op == "select" and first.lanes == 1):
+        return fold_lane(op, Type("int", type_.total_bits), Type("int", first.total_bits), args)
+    if op not in LANEWISE:
+        return None
+    columns = [t.split(bits) for t, bits in zip(arg_types, args, strict=True)]
+    lanes = [fold_lane(op, type_.element, first.element, [*row]) for row in zip(*columns, strict=True)]
+    return type_.join(lane for lane in lanes if lane is not None)
+
+
+def fold_lane(op: str, type_: Type, arg_type: Type, args: list[int]) -> int | None:
     """The bits of scalar operation `op` on constants, or None if `op` is not an integer operation.
 
     `type_` is the result's type, `arg_type` the first argument's. Raises EvaluationError where the IR leaves the

@@ -55,6 +55,10 @@ bswap       i    same  -  -
 bitreverse  i    same  -  -
 clmul       iI   same  -  -                carry-less product, low half
 clmulh      iI   same  -  -                carry-less product, high half
+uadd_sat    iI   same  -  -                saturates, as the next three
+sadd_sat    iI   same  -  -
+usub_sat    iI   same  -  -
+ssub_sat    iI   same  -  -
 # comparisons
 eq          iI   bool  -  -
 ne          iI   bool  -  -
@@ -67,32 +71,37 @@ zext        i    type  -  -
 sext        i    type  -  -
 trunc       i    type  -  -
 bitcast     a    type  -  -                the same bits as another type of the same total width
-select      caA  arg1  -  -
-# vectors
+select      caA  arg1  -  -                an i1 for the whole, or one for each lane
+# vectors: what is above goes lane by lane; lane 0 is the lowest
 splat       a    type  -  -
-lane        a    type  -  index
-with_lane   aa   same  -  index
+lane        ai   type  -  -                undefined for an index beyond the lanes, as the next
+with_lane   aai  same  -  -
 shuffle     aA   type  -  lanes            lane numbers count through both arguments
-# floating point: IEEE 754-2019; a NaN result is the canonical quiet NaN; flags accrue in the environment
-fadd        fFm  same  e  -                m: 0 RNE, 1 RTZ, 2 RDN, 3 RUP, 4 RMM, 7 the environment's mode
-fsub        fFm  same  e  -
-fmul        fFm  same  e  -
-fdiv        fFm  same  e  -
-fsqrt       fm   same  e  -
-fma         fFFm same  e  -                a * b + c, rounded once; invalid for inf * 0 + quiet NaN
-frint       fm   same  e  exact            to an integral value; exact: raises inexact
-feq         fF   bool  e  signaling        false if unordered; signaling: a quiet NaN is invalid
-flt         fF   bool  e  signaling
-fle         fF   bool  e  signaling
-f2f         fm   type  e  -
-f2si        fm   type  e  -                saturates, invalid outside the range; NaN gives 0
-f2ui        fm   type  e  -
-si2f        im   type  e  -
-ui2f        im   type  e  -
-fp_flags    -    type  e  -                accrued flags, i32: 1 inexact, 2 underflow, 4 overflow, 8 divide, 16 invalid
+tbl         iI   same  -  -                v16i8: the first argument's lanes that the second's name; 0 for 16 and more
+# floating point: IEEE 754-2019; flags accrue in the environment. rules, none: a NaN result is the canonical quiet NaN, tiny
+# results are detected after rounding; propagate: NaNs come from operands, the first signaling one, else the first quiet one (fma:
+# of c, a, b), tiny results are detected before rounding, and the environment's mode counts (DEFAULT_NAN …)
+fadd        fFm  same  e  rules            m: 0 RNE, 1 RTZ, 2 RDN, 3 RUP, 4 RMM, 7 the environment's mode
+fsub        fFm  same  e  rules
+fmul        fFm  same  e  rules
+fdiv        fFm  same  e  rules
+fsqrt       fm   same  e  rules
+fma         fFFm same  e  rules            a * b + c, rounded once; invalid for inf * 0 + quiet NaN
+fmin        fFm  same  e  rules            the smaller one, -0 below +0; NaN if either is; exact, as the next
+fmax        fFm  same  e  rules
+frint       fm   same  e  exact,rules      to an integral value; exact: raises inexact
+feq         fF   bool  e  signaling,silent,rules  false if unordered; signaling: a quiet NaN is invalid; silent: no flag is
+flt         fF   bool  e  signaling,silent,rules  … raised: it has been before
+fle         fF   bool  e  signaling,silent,rules
+f2f         fm   type  e  inner,rules      inner: half precision is flushed like others, and has infinities and NaNs
+f2si        fm   type  e  rules            saturates, invalid outside the range; NaN gives 0
+f2ui        fm   type  e  rules
+si2f        im   type  e  rules
+ui2f        im   type  e  rules
+fp_flags    -    type  e  -                accrued flags, i32: INEXACT …
 fp_setflags i    none  e  -
 fp_raise    i    none  e  -
-fp_rm       -    type  e  -                the environment's rounding mode as it was written, i32
+fp_rm       -    type  e  -                the environment's mode as it was written, i32: rounding mode, DEFAULT_NAN …
 fp_setrm    i    none  e  -
 rounding    m    type  e  -                makes a checked mode the one of this instruction's arithmetic; answers it
 # guest state
@@ -150,5 +159,11 @@ OPS: dict[str, OpSpec] = _parse()
 # Rounding-mode operands of the floating-point operations.
 RNE, RTZ, RDN, RUP, RMM, ENV = 0, 1, 2, 3, 4, 7
 
-# Accrued-exception bits.
-INEXACT, UNDERFLOW, OVERFLOW, DIVZERO, INVALID = 1, 2, 4, 8, 16
+# Accrued-exception bits; the last: a subnormal operand was taken for zero.
+INEXACT, UNDERFLOW, OVERFLOW, DIVZERO, INVALID, SUBNORMAL = 1, 2, 4, 8, 16, 32
+
+# Bits of the environment's mode, beside the rounding mode in bits 2 to 0: NaN results are the canonical NaN; subnormal single and
+# double precision operands and results become zero; so do those of half precision; in conversions, half precision has no
+# infinities and NaNs.
+FLUSH_HALF, FLUSH, DEFAULT_NAN, ALT_HALF = 1 << 19, 1 << 24, 1 << 25, 1 << 26
+ROUNDING = 7

@@ -19,6 +19,15 @@ Rule = tuple[str, str, Callable[["Builder", Value, Value], Value]]
 
 COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne", "clmul"})
 
+
+def _always(b: Builder, x: Value) -> Value:
+    return b.const(x.type.compared, -1)
+
+
+def _never(b: Builder, x: Value) -> Value:
+    return b.const(x.type.compared, 0)
+
+
 ROWS: list[Rule] = [
     # x + 0 = x
     ("add", "0", lambda b, x, y: x),
@@ -53,19 +62,19 @@ ROWS: list[Rule] = [
     # x >> 0 = x, signed
     ("ashr", "0", lambda b, x, y: x),
     # x = x
-    ("eq", "x", lambda b, x, y: b.true()),
+    ("eq", "x", lambda b, x, y: _always(b, x)),
     # x != x never
-    ("ne", "x", lambda b, x, y: b.false()),
+    ("ne", "x", lambda b, x, y: _never(b, x)),
     # x < x never
-    ("ult", "x", lambda b, x, y: b.false()),
+    ("ult", "x", lambda b, x, y: _never(b, x)),
     # x < x never, signed
-    ("slt", "x", lambda b, x, y: b.false()),
+    ("slt", "x", lambda b, x, y: _never(b, x)),
     # x <= x always
-    ("ule", "x", lambda b, x, y: b.true()),
+    ("ule", "x", lambda b, x, y: _always(b, x)),
     # x <= x always, signed
-    ("sle", "x", lambda b, x, y: b.true()),
+    ("sle", "x", lambda b, x, y: _always(b, x)),
     # x < 0 never, unsigned
-    ("ult", "0", lambda b, x, y: b.false()),
+    ("ult", "0", lambda b, x, y: _never(b, x)),
 ]
 
 _BY_OP: dict[str, list[tuple[str, Callable[[Builder, Value, Value], Value]]]] = {}
@@ -76,7 +85,7 @@ for _op, _pattern, _result in ROWS:
 def _matches(pattern: str, x: Value, y: Value) -> bool:
     if pattern == "x":
         return x is y
-    return y.op == "const" and y.bits == int(pattern) & y.type.mask
+    return y.op == "const" and y.bits == y.type.splat(int(pattern))
 
 
 def simplify(b: Builder, op: str, type_: Type, args: tuple[Value, ...]) -> Value | None:
@@ -84,15 +93,17 @@ def simplify(b: Builder, op: str, type_: Type, args: tuple[Value, ...]) -> Value
     if op == "select":
         cond, x, y = args
         # select(1, x, y) = x; select(0, x, y) = y; select(c, x, x) = x
-        if cond.op == "const":
+        if cond.op == "const" and cond.bits in (0, cond.type.splat(1)):
             return x if cond.bits else y
         return x if x is y else None
     if op in ("trunc", "bitcast") and args[0].op in ("zext", "sext", "bitcast"):
-        inner = args[0].args[0]
-        # trunc(extend(x)) = x at the same width; bitcast(bitcast(x)) = x
-        if inner.type is type_ and (op == "trunc") == (args[0].op != "bitcast"):
-            return inner
-        return None
+        inner, outer = args[0].args[0], args[0].op
+        # trunc(extend(x)) = x at the same width, extend(x) or trunc(x) at another; bitcast(bitcast(x)) = x or bitcast(x)
+        if op == "bitcast":
+            return b.convert("bitcast", inner, type_) if outer == "bitcast" else None
+        if outer == "bitcast":
+            return None
+        return b.convert("trunc" if inner.type.bits > type_.bits else outer, inner, type_)
     if len(args) != 2:
         return None
     x, y = args

@@ -145,7 +145,7 @@ class _Parser:
             raise self.fail(number, f"{words[0]} is written with{'out' if spec.result == 'none' else ''} a result and type")
         type_ = self._type(number, words[1]) if name else I1
         for key in spec.attrs:
-            if key not in attrs and key in ("hint", "name", "callee"):
+            if key not in attrs and key in ("hint", "name", "callee", "rules"):
                 attrs[key] = ""
         if words[0] in _REGIONS:
             if not opens:

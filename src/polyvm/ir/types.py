@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class Type:
     """A value type: `kind` is ``"int"`` or ``"float"``, `bits` the width of one lane, `lanes` 1 for a scalar.
@@ -54,6 +58,15 @@ class Type:
         """The width of all lanes together."""
         return self.bits * self.lanes
 
+    @property
+    def compared(self) -> Type:
+        """The type of a comparison's result: an i1 for each lane."""
+        return Type("int", 1, self.lanes)
+
+    def splat(self, lane: int) -> int:
+        """The bits of a value whose lanes are all `lane`, taken modulo 2**bits."""
+        return self.join([lane] * self.lanes) if self.lanes > 1 else lane & self.mask
+
     def vector(self, lanes: int) -> Type:
         """The vector type with `lanes` lanes of this scalar type."""
         return Type(self.kind, self.bits, lanes)
@@ -61,6 +74,14 @@ class Type:
     def with_kind(self, kind: str) -> Type:
         """The type of the same shape with another `kind`."""
         return Type(kind, self.bits, self.lanes)
+
+    def split(self, bits: int) -> list[int]:
+        """The lanes of a value of this type; lane 0 is the lowest."""
+        return [bits >> i * self.bits & self.mask for i in range(self.lanes)]
+
+    def join(self, lanes: Iterable[int]) -> int:
+        """A value of this type from its lanes."""
+        return sum((lane & self.mask) << i * self.bits for i, lane in enumerate(lanes))
 
     def signed(self, value: int) -> int:
         """`value` (0 ≤ value < 2**bits) read as two's complement."""

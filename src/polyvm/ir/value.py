@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from polyvm.ir.types import Type, int_type
+from polyvm.ir.types import Type
 
 if TYPE_CHECKING:
     from polyvm.ir.builder import Builder
@@ -56,7 +56,7 @@ class Value:
         return self.builder.binary(op, self, other)
 
     def _reverse(self, op: str, other: int) -> Value:
-        return self.builder.binary(op, self.builder.const(self.type, other), self)
+        return self.builder.binary(op, self.builder.coerce(other, self.type), self)
 
     def __add__(self, other: Value | int) -> Value:
         return self._binary("add", other)
@@ -83,7 +83,7 @@ class Value:
         return self._binary("xor", other)
 
     def __invert__(self) -> Value:
-        return self._binary("xor", self.type.mask)
+        return self._binary("xor", -1)
 
     def __neg__(self) -> Value:
         return self._reverse("sub", 0)
@@ -129,6 +129,26 @@ class Value:
     def clmulh(self, other: Value | int) -> Value:
         """High half of the carry-less product."""
         return self._binary("clmulh", other)
+
+    def uadd_sat(self, other: Value | int) -> Value:
+        """Unsigned sum, saturated."""
+        return self._binary("uadd_sat", other)
+
+    def sadd_sat(self, other: Value | int) -> Value:
+        """Signed sum, saturated."""
+        return self._binary("sadd_sat", other)
+
+    def usub_sat(self, other: Value | int) -> Value:
+        """Unsigned difference, saturated."""
+        return self._binary("usub_sat", other)
+
+    def ssub_sat(self, other: Value | int) -> Value:
+        """Signed difference, saturated."""
+        return self._binary("ssub_sat", other)
+
+    def abs(self) -> Value:
+        """The absolute value of a signed number, modulo 2**bits."""
+        return self.builder.select(self.slt(0), -self, self)
 
     def eq(self, other: Value | int) -> Value:
         """Equal."""
@@ -227,10 +247,18 @@ class Value:
         return self.builder.convert("bitcast", self, type_)
 
     def field(self, high: int, low: int) -> Value:
-        """Bits `high` to `low`, inclusive, as an integer of just that many bits."""
+        """Bits `high` to `low`, inclusive, as an integer of just that many bits (of each lane)."""
         shifted = self >> low if low else self
-        return shifted.trunc(int_type(high - low + 1))
+        return shifted.trunc(Type("int", high - low + 1, self.type.lanes))
 
     def bit(self, index: int) -> Value:
         """Bit `index` as an i1."""
         return self.field(index, index)
+
+    def lane(self, index: Value | int) -> Value:
+        """Lane `index` of a vector; lane 0 is the lowest."""
+        return self.builder.lane(self, index)
+
+    def with_lane(self, index: Value | int, x: Value | int) -> Value:
+        """This vector with `x` as lane `index`."""
+        return self.builder.with_lane(self, index, x)

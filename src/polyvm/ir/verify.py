@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 _TERMINATORS = frozenset(("jump", "branch", "indirect", "exit", "ret", "tailcall"))
 _INPUTS = frozenset(("const", "operand", "param"))
-_OPTIONAL = frozenset(("name", "hint", "callee"))
+_LANES = frozenset((
+    "select", "splat", "lane", "with_lane", "shuffle", "tbl", "zext", "sext", "trunc", "f2f", "f2si", "f2ui", "si2f", "ui2f",
+))  # fmt: skip
+_OPTIONAL = frozenset(("name", "hint", "callee", "rules", "silent", "inner"))
 
 
 def verify(region: Region, layout: StateLayout) -> None:
@@ -84,6 +87,27 @@ class _Verifier:
                 raise VerifyError(f"{value.op} does not take an argument of type {type_}")
             previous = type_
 
+    def _lanes(self, value: Value) -> None:
+        """What the table cannot say of operations on vectors."""
+        first, types = value.args[0].type, [a.type for a in value.args]
+        if value.op == "select":
+            good = first.lanes in (1, value.type.lanes)
+        elif value.op == "splat":
+            good = first.lanes == 1 and value.type.element is first
+        elif value.op in ("lane", "with_lane"):
+            index = value.args[-1]
+            good = first.lanes > 1 and index.type.lanes == 1 and (not index.is_const or index.bits < first.lanes)
+            good = good and (value.type if value.op == "lane" else types[1]) is first.element
+        elif value.op == "shuffle":
+            lanes: tuple[int, ...] = value.attrs["lanes"]
+            good = value.type is first.element.vector(len(lanes)) and all(0 <= lane < 2 * first.lanes for lane in lanes)
+        elif value.op == "tbl":
+            good = first.lanes == 16 and first.bits == 8
+        else:
+            good = value.type.lanes == first.lanes
+        if not good:
+            raise VerifyError(f"{value.op} of {', '.join(str(t) for t in types)} cannot have type {value.type}")
+
     def _result(self, value: Value, rule: str) -> None:
         if rule == "same" and value.type is not value.args[0].type:
             raise VerifyError(f"{value.op} of {value.args[0].type} cannot have type {value.type}")
@@ -91,6 +115,8 @@ class _Verifier:
             raise VerifyError(f"{value.op} of {value.args[1].type} cannot have type {value.type}")
         if rule == "bool" and (value.type.element is not I1 or value.type.lanes != value.args[0].type.lanes):
             raise VerifyError(f"{value.op} has one i1 for each lane, not {value.type}")
+        if value.op in _LANES:
+            self._lanes(value)
         if value.op in ("zext", "sext", "trunc", "bitcast"):
             self._conversion(value)
 

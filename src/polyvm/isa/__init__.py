@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from polyvm.isa.decode import Decoder
     from polyvm.isa.disasm import Disassembler
     from polyvm.isa.insn import Decoded, Encoding, Insn, InstructionSet, OperandSpec
+    from polyvm.isa.registers import RegisterTable
 
 __all__ = ["NAMES", "Decoded", "Encoding", "Insn", "Isa", "OperandSpec", "get"]
 
-NAMES = ("riscv64",)
+NAMES = ("riscv64", "aarch64")
 
 
 class Isa:
@@ -33,12 +34,26 @@ class Isa:
     register_names: Mapping[str, Sequence[str]]
     extensions: tuple[str, ...]
     floating_files: tuple[str, ...] = ()  # register files that hold floating-point numbers, raw
+    vector_files: tuple[str, ...] = ()  # … that hold vectors of 128 bits, raw; narrow values there are zero-extended
+    unit = 4  # bytes: the lengths of instructions are one or two of these, their addresses multiples of it
 
     def __init__(self) -> None:
         self._set: InstructionSet | None = None
         self._by_name: dict[str, Insn] = {}
         self._decoder: Decoder | None = None
         self._disassembler: Disassembler | None = None
+        self._registers: RegisterTable | None = None
+
+    @property
+    def registers(self) -> RegisterTable:
+        """The registers by name: `TABLE` of the guest's module ``registers``."""
+        found = self._registers
+        if found is None:
+            from importlib import import_module
+
+            found = self._registers = import_module(f"polyvm.isa.{self.name}.registers").TABLE
+        assert found is not None
+        return found
 
     def builder(self) -> Builder:
         """A builder for instruction bodies."""
@@ -46,7 +61,11 @@ class Isa:
 
     def length(self, start: int) -> int:
         """Bytes of the instruction whose first two bytes are `start`."""
-        raise NotImplementedError
+        return self.unit
+
+    def emit_longer(self, b: Builder, start: Value) -> Value | None:
+        """Build an i1: an instruction whose first unit is `start` (i32) has two; None where all have one."""
+        return None
 
     def load(self) -> InstructionSet:
         """Import all instructions."""
@@ -108,9 +127,9 @@ class Isa:
         return self._disassembler.text(word, pc, self.length(word & 0xFFFF))
 
     def emit_decode(
-        self, b: Builder, word: Value, leaf: Callable[[Encoding, dict[str, Value]], None], illegal: Callable[[], None]
+        self, b: Builder, word: Value, leaf: Callable[[Encoding], None], illegal: Callable[[], None]
     ) -> None:
-        """Build the decoder: `leaf` builds what happens for an instruction with these operands, `illegal` the rest."""
+        """Build the decoder: `leaf` builds what happens for an instruction, `illegal` for words that are none."""
         from polyvm.isa.decode import emit_tree
 
         emit_tree(b, self.decoder.tree, word, leaf, illegal)
@@ -123,11 +142,17 @@ def get(name: str) -> Isa:
     """The guest architecture `name`; raises UnsupportedError."""
     found = _loaded.get(name)
     if found is None:
-        if name != "riscv64":
-            raise UnsupportedError(f"there is no guest architecture {name!r}; there is {', '.join(NAMES)}")
-        from polyvm.isa.riscv64 import Riscv64
+        if name == "riscv64":
+            from polyvm.isa.riscv64 import Riscv64
 
-        found = _loaded[name] = Riscv64()
+            found = Riscv64()
+        elif name == "aarch64":
+            from polyvm.isa.aarch64 import Aarch64
+
+            found = Aarch64()
+        else:
+            raise UnsupportedError(f"there is no guest architecture {name!r}; there is {', '.join(NAMES)}")
+        _loaded[name] = found
     return found
 
 

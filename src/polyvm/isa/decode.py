@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from polyvm.ir import Builder, Value
 
-    Leaf = Callable[[Encoding, dict[str, Value]], None]
+    Leaf = Callable[[Encoding], None]
     Extract = Callable[[int], dict[str, int]]
 
 _MOST_ENUMERATED = 16
@@ -172,12 +172,12 @@ def compile_extract(encoding: Encoding) -> Extract:
 def emit_tree(
     b: Builder, node: Switch | Test | Encoding | None, word: Value, leaf: Leaf, illegal: Callable[[], None]
 ) -> None:
-    """The tree as native code: `leaf` builds what happens for an encoding with these operands, `illegal` what happens
-    for a word that is none. The bits of `word` (i32) above a short instruction do not matter."""
+    """The tree as native code: `leaf` builds what happens for an encoding, `illegal` what happens for a word that is none.
+    The bits of `word` (i32) above a short instruction do not matter."""
     if node is None:
         illegal()
     elif isinstance(node, Encoding):
-        leaf(node, node.build_operands(b, word))
+        leaf(node)
     elif isinstance(node, Switch):
         value = (word >> node.shift) & node.mask
         _emit_cases(b, list(node.cases.items()), value, word, leaf, illegal)
@@ -187,7 +187,7 @@ def emit_tree(
         for constraint in encoding.constraints:
             match = match & constraint.build(b, word)
         with b.if_(match):
-            leaf(encoding, encoding.build_operands(b, word))
+            leaf(encoding)
         with b.else_():
             emit_tree(b, node.other, word, leaf, illegal)
 

@@ -37,12 +37,12 @@ class Disassembler:
     def __init__(self, instruction_set: InstructionSet, decoder: Decoder) -> None:
         self._set = instruction_set
         self._decoder = decoder
-        self._parts: dict[Encoding, list[Part]] = {}
+        self._parts: dict[tuple[Encoding, str], list[Part]] = {}
 
-    def _template(self, encoding: Encoding) -> list[Part]:
+    def _template(self, encoding: Encoding, asm: str) -> list[Part]:
         parts: list[Part] = []
         kinds = {name: binding.kind for name, binding in encoding.bindings.items()}
-        for i, piece in enumerate(encoding.asm.split("{")):
+        for i, piece in enumerate(asm.split("{")):
             if i == 0:
                 parts.append(_literal(piece))
                 continue
@@ -63,7 +63,9 @@ class Disassembler:
         decoded = self._decoder.decode(word)
         if decoded is None:
             return f".{length}byte {word & (1 << 8 * length) - 1:#x}"
-        parts = self._parts.get(decoded.encoding)
+        encoding = decoded.encoding
+        asm = next((template for template, wanted in encoding.aliases if wanted(word)), encoding.asm)
+        parts = self._parts.get((encoding, asm))
         if parts is None:
-            parts = self._parts[decoded.encoding] = self._template(decoded.encoding)
+            parts = self._parts[encoding, asm] = self._template(encoding, asm)
         return "".join([part(decoded, word, pc) for part in parts])

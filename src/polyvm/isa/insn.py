@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Body = Callable[..., None]
     Show = Callable[[int, int], str]
     Transform = Callable[[Builder, Value], Value]
+    Alias = tuple[str, Callable[[int], bool]]
 
 _NO_STATE = StateLayout("none", [])
 
@@ -145,19 +146,21 @@ class Binding:
 class Encoding:
     """A bit pattern that stands for an instruction, with how to find its operands.
 
-    `overrides` names encodings that this one takes precedence over where both match.
+    `overrides` names encodings that this one takes precedence over where both match. `aliases` are templates that go before
+    `asm` for the words that the function beside them says yes to.
     """
 
-    __slots__ = ("asm", "bindings", "constraints", "ext", "insn", "name", "overrides", "pattern")
+    __slots__ = ("aliases", "asm", "bindings", "constraints", "ext", "insn", "name", "overrides", "pattern")
 
     def __init__(
         self, insn: Insn, pattern: Pattern, asm: str, ext: str, bindings: dict[str, Binding],
-        constraints: list[Constraint], overrides: tuple[str, ...],
+        constraints: list[Constraint], overrides: tuple[str, ...], name: str, aliases: Sequence[Alias],
     ) -> None:  # fmt: skip
         self.insn = insn
         self.pattern = pattern
         self.asm = asm
-        self.name = mnemonic(asm)
+        self.aliases = aliases
+        self.name = name
         self.ext = ext
         self.bindings = bindings
         self.constraints = constraints
@@ -239,37 +242,43 @@ class InstructionSet:
         self._names: set[str] = set()
 
     def insn(
-        self, pattern: str, *, ext: str, asm: str, where: Mapping[str, str] | None = None, overrides: str = ""
-    ) -> Callable[[Body], Insn]:
+        self, pattern: str, *, ext: str, asm: str, where: Mapping[str, str] | None = None, overrides: str = "",
+        name: str = "", bind: Mapping[str, str | int] | None = None, kinds: Mapping[str, str] | None = None,
+        aliases: Sequence[Alias] = (),
+    ) -> Callable[[Body], Insn]:  # fmt: skip
         """Decorator: the function is the body of the instruction that `pattern` encodes.
 
-        `where` restricts fields, e.g. ``{"rd": "!= 0 2"}``; `overrides` lists mnemonics, separated by spaces.
+        `where` restricts fields, e.g. ``{"rd": "!= 0 2"}``; `overrides` lists names, separated by spaces. The name is the
+        mnemonic unless `name` says otherwise. `bind` says where operands come from whose field is called otherwise, as
+        `expand` does, `kinds` of which kind operands are whose annotation says otherwise. `aliases`: see `Encoding`.
         """
 
         def register(body: Body) -> Insn:
-            operands = self._operands(body, asm)
-            made = Insn(mnemonic(asm), ext, len(self.instructions), operands, body)
+            operands = self._operands(body, asm, kinds or {})
+            called = name or mnemonic(asm)
+            made = Insn(called, ext, len(self.instructions), operands, body)
             self.instructions.append(made)
-            self._encode(pattern, made, asm, ext, {o.name: o.name for o in operands}, where or {}, overrides)
+            sources: dict[str, str | int] = {o.name: o.name for o in operands}
+            self._encode(pattern, made, asm, ext, sources | dict(bind or {}), where or {}, overrides, called, aliases)
             return made
 
         return register
 
     def expand(
         self, pattern: str, base: Insn, *, ext: str, asm: str, where: Mapping[str, str] | None = None,
-        overrides: str = "", **operands: str | int,
+        overrides: str = "", name: str = "", aliases: Sequence[Alias] = (), **operands: str | int,
     ) -> Encoding:  # fmt: skip
         """Another encoding of `base`. `operands` gives each of its operands as a field, ``"field+8"``, a field of another
         kind, ``"Kind field"``, or a constant."""
-        return self._encode(pattern, base, asm, ext, operands, where or {}, overrides)
+        return self._encode(pattern, base, asm, ext, operands, where or {}, overrides, name or mnemonic(asm), aliases)
 
-    def _operands(self, body: Body, asm: str) -> list[OperandSpec]:
+    def _operands(self, body: Body, asm: str, kinds: Mapping[str, str]) -> list[OperandSpec]:
         operands: list[OperandSpec] = []
         annotations: dict[str, str] = body.__annotations__
         for name, annotation in list(annotations.items())[1:]:
             if name == "return":
                 continue
-            kind = self.kinds.get(annotation)
+            kind = self.kinds.get(kinds.get(name, annotation))
             if kind is None:
                 raise EncodingError(f"{asm}: operand {name} has the unknown kind {annotation}")
             operands.append(OperandSpec(name, kind))
@@ -277,7 +286,7 @@ class InstructionSet:
 
     def _encode(
         self, pattern: str, insn: Insn, asm: str, ext: str, sources: Mapping[str, str | int],
-        where: Mapping[str, str], overrides: str,
+        where: Mapping[str, str], overrides: str, called: str, aliases: Sequence[Alias],
     ) -> Encoding:  # fmt: skip
         parsed = parse_pattern(pattern)
         fields = parsed.fields
@@ -285,7 +294,7 @@ class InstructionSet:
         if missing := names.keys() ^ sources.keys():
             raise EncodingError(f"{asm}: operands and bindings differ in {', '.join(sorted(missing))}")
         bindings: dict[str, Binding] = {}
-        used = asm_names(asm) | where.keys()
+        used = asm_names(asm).union(where, *(asm_names(template) for template, _ in aliases))
         for name, source in sources.items():
             kind = names[name]
             if isinstance(source, int):
@@ -304,7 +313,7 @@ class InstructionSet:
         if unknown := used - fields.keys() - names.keys():
             raise EncodingError(f"{asm}: {', '.join(sorted(unknown))} is neither a field nor an operand")
         constraints = [Constraint(fields[name], rule) for name, rule in where.items()]
-        made = Encoding(insn, parsed, asm, ext, bindings, constraints, tuple(overrides.split()))
+        made = Encoding(insn, parsed, asm, ext, bindings, constraints, tuple(overrides.split()), called, aliases)
         if made.name in self._names:
             raise EncodingError(f"{made.name} is encoded twice")
         self._names.add(made.name)

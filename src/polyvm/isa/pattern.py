@@ -87,11 +87,16 @@ class Pattern:
 
 
 class Constraint:
-    """A rule for the value of a field: ``!= 0 2`` (none of these) or ``== 1 5`` (one of these)."""
+    """A rule for the value of a field: ``!= 0 2`` (none of these) or ``== 1 5`` (one of these); ``& 3 == 1``: for these bits
+    of it."""
 
-    __slots__ = ("equal", "field", "values")
+    __slots__ = ("equal", "field", "of", "values")
 
     def __init__(self, field: Field, rule: str) -> None:
+        self.of = -1
+        if rule.startswith("& "):
+            _, of, rule = rule.split(" ", 2)
+            self.of = int(of, 0)
         operator, values = rule[:2], rule[2:].split()
         if operator not in ("!=", "==") or not values:
             raise EncodingError(f"{rule!r} is not a rule for field {field.name}")
@@ -101,11 +106,11 @@ class Constraint:
 
     def holds(self, word: int) -> bool:
         """True if `word` obeys the rule."""
-        return (self.field.extract(word) in self.values) == self.equal
+        return (self.field.extract(word) & self.of in self.values) == self.equal
 
     def build(self, b: Builder, word: Value) -> Value:
         """The same by builder: an i1 from an i32."""
-        field = self.field.build(b, word)
+        field = self.field.build(b, word) & self.of
         found = b.false()
         for value in sorted(self.values):
             found = found | field.eq(value)

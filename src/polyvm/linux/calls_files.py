@@ -70,7 +70,10 @@ def openat2(thread: Thread, dirfd: int, path: int, how: int, size: int) -> int:
     if size < 24:
         return -EINVAL
     text = thread.arena.read_cstring(path, 4097)
-    return with_text(thread, "openat2", (dirfd,), thread.process.paths.resolve(text), how, size)
+    record = ctypes.create_string_buffer(ctypes.string_at(how, size), size)
+    flags = ctypes.c_uint64.from_buffer(record)
+    flags.value = thread.process.arch.host_flags(flags.value)
+    return with_text(thread, "openat2", (dirfd,), thread.process.paths.resolve(text), ctypes.addressof(record), size)
 
 
 @syscall("readlinkat(dirfd: dirfd, path: addr, buf: out(size), size: int)")
@@ -138,9 +141,17 @@ _F_OWNER = frozenset((15, 16))  # F_SETOWN_EX, F_GETOWN_EX
 _F_HINTS = frozenset((1035, 1036, 1037, 1038))
 
 
+_F_GETFL, _F_SETFL = 3, 4
+
+
 @syscall("fcntl(fd: fd, command: int, argument: ulong)")
 def fcntl(thread: Thread, fd: int, command: int, argument: int) -> int:
     command &= 0xFFFFFFFF
+    if command == _F_GETFL:
+        result = thread.host.call(HOST["fcntl"], fd, command, argument)
+        return thread.process.arch.guest_flags(result) if result >= 0 else result
+    if command == _F_SETFL:
+        argument = thread.process.arch.host_flags(argument)
     if command in _F_LOCKS:
         argument = thread.arena.host(argument, 32, "rw" if command in (5, 36) else "r")
     elif command in _F_OWNER or command in _F_HINTS:

@@ -17,6 +17,7 @@ MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 3
 MAP_FIXED_NOREPLACE = 0x100000
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 _PROT = READ | WRITE | EXEC
+_PROT_SEM, _PROT_GROWSDOWN, _PROT_GROWSUP = 8, 0x01000000, 0x02000000
 
 
 def _signed(value: int, bits: int = 32) -> int:
@@ -58,7 +59,7 @@ def mmap(thread: Thread, address: int, length: int, prot: int, flags: int, fd: i
     if length >= arena.size or not _within_limit(thread, length):
         return -ENOMEM
     shared = kind != MAP_PRIVATE
-    # Writable and executable imply readable, as riscv's page tables have it.
+    # Writable and executable imply readable, as the page tables of all guests have it.
     prot = prot & _PROT | (READ if prot & (WRITE | EXEC) else 0)
     where: int | None = None
     if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
@@ -90,6 +91,9 @@ def munmap(thread: Thread, address: int, length: int) -> int:
 
 @syscall("mprotect(address: addr, length: ulong, prot: prot)")
 def mprotect(thread: Thread, address: int, length: int, prot: int) -> int:
+    known = _PROT | _PROT_SEM | _PROT_GROWSDOWN | _PROT_GROWSUP | thread.process.arch.protections
+    if prot & 0xFFFFFFFF & ~known:
+        return -EINVAL
     prot = prot & _PROT | (READ if prot & (WRITE | EXEC) else 0)
     if prot & WRITE:
         found = thread.arena.find(address)

@@ -43,7 +43,7 @@ def exit_group(thread: Thread, status: int) -> int:
     thread.process.exit(status & 0xFF)
 
 
-# riscv64 passes clone's arguments in the order of CONFIG_CLONE_BACKWARDS.
+# All guests pass clone's arguments in the order of CONFIG_CLONE_BACKWARDS.
 @syscall("clone(flags: ulong, stack: addr, parent_tid: addr, tls: addr, child_tid: addr)")
 def clone(thread: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int:
     return _clone(thread, flags & ~CSIGNAL, flags & CSIGNAL, stack, parent_tid, tls, child_tid, parent_tid)
@@ -82,13 +82,13 @@ def _clone(
 
 def _thread(thread: Thread, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int:
     core = thread.core.clone()
-    core.pc = thread.core.pc + 4
-    core.x[10] = 0
+    arch = thread.process.arch
     core.set("res_addr", 0, -1)
+    arch.finish(core, 0)
     if stack:
-        core.x[2] = stack
+        core.x[arch.stack] = stack
     if flags & CLONE_SETTLS:
-        core.x[4] = tls
+        core.set(*arch.thread_pointer, tls)
     arena = thread.arena
 
     def prepare(child: Thread) -> None:
@@ -127,9 +127,9 @@ def _process(
             os.close(reading)
             process.vfork_fd = waiting
         if stack:
-            core.x[2] = stack
+            core.x[process.arch.stack] = stack
         if flags & CLONE_SETTLS:
-            core.x[4] = tls
+            core.set(*process.arch.thread_pointer, tls)
         if flags & CLONE_CHILD_SETTID:
             thread.arena.write(child_tid, struct.pack("<I", thread.tid))
         thread.clear_child_tid = child_tid if flags & CLONE_CHILD_CLEARTID else 0
@@ -242,7 +242,7 @@ def get_robust_list(thread: Thread, pid: int, head: int, size: int) -> int:
 @syscall("uname(buf: addr)")
 def uname(thread: Thread, buf: int) -> int:
     found = os.uname()
-    fields = (found.sysname, found.nodename, found.release, found.version, thread.process.architecture, "(none)")
+    fields = (found.sysname, found.nodename, found.release, found.version, thread.process.arch.name, "(none)")
     thread.arena.write(buf, b"".join(field.encode()[:64].ljust(65, b"\0") for field in fields))
     return 0
 
@@ -287,50 +287,6 @@ def getrlimit(thread: Thread, resource: int, limit: int) -> int:
 @syscall("setrlimit(resource: int, limit: in(16))")
 def setrlimit(thread: Thread, resource: int, limit: int) -> int:
     return prlimit64(thread, 0, resource, limit, 0) or 0
-
-
-# Keys of riscv_hwprobe(2) and their values (arch/riscv/include/uapi/asm/hwprobe.h).
-_IMA_FD, _IMA_C = 1 << 0, 1 << 1
-_EXTENSION_BITS = {
-    "Zba": 3, "Zbb": 4, "Zbs": 5, "Zicboz": 6, "Zbc": 7, "Zfh": 27, "Zfhmin": 28, "Zfa": 32, "Zacas": 34, "Zicond": 35,
-    "Zihintpause": 36, "Zimop": 47, "Zcb": 44, "Zcmop": 48, "Zawrs": 49, "Zicntr": 50, "Zicbom": 55, "Zabha": 58,
-}  # fmt: skip
-_KEY_IMA_EXT, _KEY_BASE, _KEY_PERF, _KEY_ZICBOZ_SIZE, _KEY_HIGHEST, _KEY_TIME, _KEY_ZICBOM_SIZE = 4, 3, 5, 6, 7, 8, 12
-
-
-def _probe(thread: Thread, key: int) -> int | None:
-    extensions = thread.core.isa.extensions
-    if key in (0, 1, 2):  # mvendorid, marchid, mimpid
-        return 0
-    if key == _KEY_BASE:
-        return 1
-    if key == _KEY_IMA_EXT:
-        return _IMA_FD | _IMA_C | sum(1 << bit for name, bit in _EXTENSION_BITS.items() if name in extensions)
-    if key == _KEY_PERF:
-        return 3  # misaligned accesses are fast
-    if key in (_KEY_ZICBOZ_SIZE, _KEY_ZICBOM_SIZE):
-        return 64
-    if key == _KEY_HIGHEST:
-        return thread.arena.size - 1
-    if key == _KEY_TIME:
-        return 10_000_000
-    return None
-
-
-@syscall("riscv_hwprobe(pairs: addr, count: ulong, cpu_size: ulong, cpus: addr, flags: uint)")
-def riscv_hwprobe(thread: Thread, pairs: int, count: int, cpu_size: int, cpus: int, flags: int) -> int:
-    if flags or count > 1024:
-        return -EINVAL
-    for i in range(count):
-        key = struct.unpack("<q", thread.arena.read(pairs + 16 * i, 8))[0]
-        value = _probe(thread, key)
-        thread.arena.write(pairs + 16 * i, struct.pack("<qQ", -1 if value is None else key, value or 0))
-    return 0
-
-
-@syscall("riscv_flush_icache(start: addr, end: addr, flags: ulong)")
-def riscv_flush_icache(thread: Thread, start: int, end: int, flags: int) -> int:
-    return -EINVAL if flags & ~1 else 0
 
 
 @syscall("timer_create(clock: clock, event: addr, timer: out(4))")

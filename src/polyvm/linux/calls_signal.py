@@ -45,11 +45,15 @@ def rt_sigaction(thread: Thread, number: int, new: int, old: int, size: int) -> 
     process = thread.process
     with process.lock:
         before = process.actions[number]
-        record = struct.pack("<QQQ", before.handler, before.flags, before.mask)
+        restorer = process.arch.restorer
+        fields = (before.handler, before.flags, before.restorer, before.mask) if restorer else (
+            before.handler, before.flags, before.mask)  # fmt: skip
+        record = struct.pack(f"<{len(fields)}Q", *fields)
         if new:
             if number in (signals.SIGKILL, signals.SIGSTOP):
                 return -EINVAL
-            process.actions[number] = signals.Action(*struct.unpack("<QQQ", thread.arena.read(new, 24)))
+            handler, flags, *rest = struct.unpack(f"<{len(fields)}Q", thread.arena.read(new, len(record)))
+            process.actions[number] = signals.Action(handler, flags, rest[-1], rest[0] if restorer else 0)
             signals.install(process, number)
             if process.actions[number].handler == signals.SIG_IGN:
                 thread.pending = [item for item in thread.pending if item[0] != number]
@@ -111,8 +115,7 @@ def rt_sigsuspend(thread: Thread, address: int, size: int) -> int | None:
             thread.host.set_mask(thread.blocked)
             return -host.ERESTARTSYS
         result = -EINTR
-    thread.core.x[10] = result & signals.M64
-    thread.core.pc += 4
+    thread.process.arch.finish(thread.core, result)
     signals.deliver(thread, None)
     return None
 
@@ -138,7 +141,8 @@ def rt_sigreturn(thread: Thread) -> None:
 
 @syscall("sigaltstack(new: addr, old: addr)")
 def sigaltstack(thread: Thread, new: int, old: int) -> int:
-    sp = thread.core.x[2]
+    arch = thread.process.arch
+    sp = thread.core.x[arch.stack]
     base, size, flags = thread.alternate
     busy = signals.on_alternate(thread, sp)
     if old:
@@ -156,7 +160,7 @@ def sigaltstack(thread: Thread, new: int, old: int) -> int:
             return -EINVAL
         if mode == signals.SS_DISABLE:
             thread.alternate = (0, 0, signals.SS_DISABLE)
-        elif size < 2048:
+        elif size < arch.smallest_stack:
             return -ENOMEM
         else:
             thread.alternate = (base, size, raw & signals.SS_AUTODISARM)

@@ -121,35 +121,38 @@ def dispatch(thread: Thread, signature: Signature, go_on: Callable[[], int | Non
 
 
 def _open(thread: Thread, jail: Jail, name: str) -> int:
-    x, arena = thread.core.x, thread.arena
-    path = arena.read_cstring(x[11], 4097)
+    arena, arch = thread.arena, thread.process.arch
+    at, place, third, fourth, *_ = arch.arguments(thread.core)
+    path = arena.read_cstring(place, 4097)
     if name == "openat2":
-        flags = int.from_bytes(arena.read(x[12], 8), "little")
-        mode = int.from_bytes(arena.read(x[12] + 8, 8), "little")
+        flags = int.from_bytes(arena.read(third, 8), "little")
+        mode = int.from_bytes(arena.read(third + 8, 8), "little")
     else:
-        flags, mode = x[12] & 0xFFFFFFFF, x[13] & 0o7777
+        flags, mode = third & 0xFFFFFFFF, fourth & 0o7777
+    flags = arch.host_flags(flags)
     own = procfs.own(path)
     if own is not None:
         from polyvm.linux.calls_files import open_file
 
         if procfs.content(thread.process, own) is not None:
-            return open_file(thread, -100, x[11], flags, 0)
+            return open_file(thread, -100, place, flags, 0)
         return -2
     creates = flags & _O_CREAT or flags & _O_TMPFILE == _O_TMPFILE
     known = 0o37777777 & ~_O_TMPFILE | _O_TMPFILE
-    return jail.open(_signed(x[10]), path, flags & known, mode if creates else 0)
+    return jail.open(_signed(at), path, flags & known, mode if creates else 0)
 
 
 def _with_handles(
     thread: Thread, jail: Jail, name: str, places: tuple[tuple[int, int, bool], ...], go_on: Callable[[], int | None]
 ) -> int | None:
     """Put paths of handles below the stack pointer, where the call finds them, and undo that."""
-    x, arena = thread.core.x, thread.arena
-    before = list(x[10:16])
+    x, arena, arch = thread.core.x, thread.arena, thread.process.arch
+    first = arch.first
+    before = arch.arguments(thread.core)
     flags = before[_FLAG_INDEX[name]] if name in _FLAG_INDEX else 0
     opened: list[int] = []
     kept: list[tuple[int, bytes]] = []
-    room = (x[2] - 512) & ~15
+    room = (x[arch.stack] - 512) & ~15
     try:
         for directory, index, follow in places:
             if not before[index]:
@@ -169,14 +172,14 @@ def _with_handles(
             room -= 512
             kept.append((room, arena.read(room, len(text) + 1)))
             arena.write(room, text + b"\0")
-            x[10 + index] = room
+            x[first + index] = room
             if name in _FLAG_INDEX and follow and text.count(b"/") == 4:
-                x[10 + _FLAG_INDEX[name]] = flags & ~_AT_SYMLINK_NOFOLLOW
+                x[first + _FLAG_INDEX[name]] = flags & ~_AT_SYMLINK_NOFOLLOW
         return go_on()
     finally:
         for address, data in reversed(kept):
             arena.poke(address, data)
         for i, value in enumerate(before):
-            x[10 + i] = value
+            x[first + i] = value
         for fd in opened:
             os.close(fd)

@@ -11,7 +11,8 @@ from polyvm.mem import EXEC, PAGE_MASK, READ, WRITE, Arena, page_ceil
 
 _AT = {
     "PHDR": 3, "PHENT": 4, "PHNUM": 5, "PAGESZ": 6, "BASE": 7, "FLAGS": 8, "ENTRY": 9, "UID": 11, "EUID": 12, "GID": 13,
-    "EGID": 14, "HWCAP": 16, "CLKTCK": 17, "SECURE": 23, "RANDOM": 25, "EXECFN": 31, "MINSIGSTKSZ": 51,
+    "EGID": 14, "PLATFORM": 15, "HWCAP": 16, "CLKTCK": 17, "SECURE": 23, "RANDOM": 25, "HWCAP2": 26, "EXECFN": 31,
+    "MINSIGSTKSZ": 51,
 }  # fmt: skip
 STACK_GUARD = 1 << 20
 ARGUMENTS_MOST = 128 * 1024 * 1024 // 4  # as Linux: a quarter of the largest stack
@@ -33,7 +34,7 @@ class Image:
 
 
 def _protection(flags: int) -> int:
-    # Writable and executable imply readable, as riscv's page tables have it.
+    # Writable and executable imply readable, as the page tables of all guests have it.
     return (READ if flags & (PF_R | PF_W | PF_X) else 0) | (WRITE if flags & PF_W else 0) | (EXEC if flags & PF_X else 0)
 
 
@@ -69,22 +70,22 @@ def _place(arena: Arena, elf: ElfFile, path: str, wanted: int) -> int:
 class Program:
     """A program to load. `fd` is its open file, `path` its name for the guest."""
 
-    def __init__(self, fd: int, path: str, architecture: str) -> None:
+    def __init__(self, fd: int, path: str, architectures: tuple[str, ...]) -> None:
         self.fd = fd
         self.path = path
-        self.elf = ElfFile(fd, path, architecture)
+        self.elf = ElfFile(fd, path, architectures)
 
 
 def load(
     arena: Arena, program: Program, interpreter: Program | None, argv: list[bytes], environment: list[bytes],
-    *, stack_size: int, hardware: int, trampoline: bytes,
+    *, stack_size: int, hardware: dict[str, int], platform: str, trampoline: bytes,
 ) -> Image:  # fmt: skip
     """Map `program` into an empty arena and build its stack."""
     elf = program.elf
     image = Image()
     image.program = program.path
     if elf.interpreter is not None and interpreter is None:
-        raise MissingInterpreter(f"{program.path} needs {elf.interpreter}")
+        raise MissingInterpreter(f"{program.path} needs {elf.interpreter}", elf.architecture)
     stack_top = arena.size - STACK_GUARD
     image.stack_low = stack_top - page_ceil(stack_size)
     arena.top = image.stack_low - STACK_GUARD
@@ -107,17 +108,19 @@ def load(
         headers = next((s.address + elf.header_offset - s.offset for s in elf.loads
                         if s.offset <= elf.header_offset < s.offset + s.file_size), 0)  # fmt: skip
     values = {
-        "HWCAP": hardware, "PAGESZ": 4096, "CLKTCK": 100, "PHDR": headers + bias, "PHENT": 56,
+        **hardware, "PAGESZ": 4096, "CLKTCK": 100, "PHDR": headers + bias, "PHENT": 56,
         "PHNUM": elf.header_count, "BASE": base, "FLAGS": 0, "ENTRY": elf.entry + bias, "UID": os.getuid(),
-        "EUID": os.geteuid(), "GID": os.getgid(), "EGID": os.getegid(), "SECURE": 0, "MINSIGSTKSZ": 2048,
+        "EUID": os.geteuid(), "GID": os.getgid(), "EGID": os.getegid(), "SECURE": 0,
     }  # fmt: skip
-    _build_stack(arena, image, stack_top, program.path.encode(errors="surrogateescape"), argv, environment, values)
+    name = program.path.encode(errors="surrogateescape")
+    _build_stack(arena, image, stack_top, name, argv, environment, values, platform.encode())
     return image
 
 
 def _build_stack(
-    arena: Arena, image: Image, top: int, name: bytes, argv: list[bytes], environment: list[bytes], values: dict[str, int]
-) -> None:
+    arena: Arena, image: Image, top: int, name: bytes, argv: list[bytes], environment: list[bytes], values: dict[str, int],
+    platform: bytes,
+) -> None:  # fmt: skip
     at = top - 8
     strings = bytearray(8)
 
@@ -138,6 +141,8 @@ def _build_stack(
     for word in (*argv, *environment):
         pointers.append(place)
         place += len(word) + 1
+    if platform:
+        values["PLATFORM"] = push(platform + b"\0")
     values["RANDOM"] = push(os.urandom(16))
     push(bytes(at % 16))
     image.auxv = b"".join(struct.pack("<QQ", _AT[key], value) for key, value in values.items()) + bytes(16)

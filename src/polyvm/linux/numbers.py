@@ -1,11 +1,11 @@
 """System call numbers by name: of the guests, and of the host that polyvm itself calls.
 
-From the kernel's headers: asm-generic/unistd.h as riscv64 uses it, asm/unistd_64.h of x86-64.
+From the kernel's headers: asm-generic/unistd.h, which all guests use, asm/unistd_64.h of x86-64.
 """
 
 from __future__ import annotations
 
-_GENERIC = """
+GENERIC = """
 io_setup=0 io_destroy=1 io_submit=2 io_cancel=3 io_getevents=4 setxattr=5 lsetxattr=6 fsetxattr=7 getxattr=8
 lgetxattr=9 fgetxattr=10 listxattr=11 llistxattr=12 flistxattr=13 removexattr=14 lremovexattr=15 fremovexattr=16
 getcwd=17 lookup_dcookie=18 eventfd2=19 epoll_create1=20 epoll_ctl=21 epoll_pwait=22 dup=23 dup3=24 fcntl=25
@@ -35,7 +35,7 @@ setsockopt=208 getsockopt=209 shutdown=210 sendmsg=211 recvmsg=212 readahead=213
 add_key=217 request_key=218 keyctl=219 clone=220 execve=221 mmap=222 fadvise64=223 swapon=224 swapoff=225 mprotect=226
 msync=227 mlock=228 munlock=229 mlockall=230 munlockall=231 mincore=232 madvise=233 remap_file_pages=234 mbind=235
 get_mempolicy=236 set_mempolicy=237 migrate_pages=238 move_pages=239 rt_tgsigqueueinfo=240 perf_event_open=241
-accept4=242 recvmmsg=243 riscv_hwprobe=258 riscv_flush_icache=259 wait4=260 prlimit64=261 fanotify_init=262 fanotify_mark=263
+accept4=242 recvmmsg=243 wait4=260 prlimit64=261 fanotify_init=262 fanotify_mark=263
 name_to_handle_at=264 open_by_handle_at=265 clock_adjtime=266 syncfs=267 setns=268 sendmmsg=269 process_vm_readv=270
 process_vm_writev=271 kcmp=272 finit_module=273 sched_setattr=274 sched_getattr=275 renameat2=276 seccomp=277
 getrandom=278 memfd_create=279 bpf=280 execveat=281 userfaultfd=282 membarrier=283 mlock2=284 copy_file_range=285
@@ -98,15 +98,10 @@ futex_wait=455 futex_requeue=456
 """
 
 
-def _parse(text: str) -> dict[str, int]:
+def parse(text: str) -> dict[str, int]:
+    """Numbers by name from "name=number …"."""
     words = text.replace("=", " ").split()
     return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
 
-GUESTS = {"riscv64": _GENERIC}
-HOST = _parse(_X86_64)
-
-
-def guest_names(architecture: str) -> dict[int, str]:
-    """Names by number for a guest architecture."""
-    return {number: name for name, number in _parse(GUESTS[architecture]).items()}
+HOST = parse(_X86_64)

@@ -11,10 +11,11 @@ import ctypes
 import os
 import struct
 
+from polyvm import isa
 from polyvm.boot.elf import ElfFile
 from polyvm.engine import Core, JitSource
 from polyvm.errors import MemoryFault, MissingInterpreter, NotElf
-from polyvm.linux import host, signals
+from polyvm.linux import arch, host, signals
 from polyvm.linux.loader import Image, Program, load
 from polyvm.linux.paths import Paths
 from polyvm.mem import Arena
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from polyvm.engine.statistics import Statistics
+    from polyvm.linux.arch import Arch
     from polyvm.linux.policy import Policy
 
-# ELF hardware capabilities of riscv64: a bit for each single-letter extension (arch/riscv/include/uapi/asm/hwcap.h).
-_HWCAP = sum(1 << ord(letter) - ord("a") for letter in "imafdc")
 _NATIVE_STACK = 1 << 20
 _SHEBANG_DEPTH = 5
 _RLIMIT_STACK = 3
@@ -65,6 +65,7 @@ class Thread:
         self.saved_mask: int | None = None
         self.mask_stale = False
         self.pending: list[tuple[int, bytes]] = []
+        self.fault = arch.Fault()
         self.alternate: tuple[int, int, int] = (0, 0, signals.SS_DISABLE)
         self.clear_child_tid = 0
         self.robust_list = 0
@@ -78,22 +79,29 @@ class Thread:
 
     def loop(self) -> NoReturn:
         """Run until the thread or the process ends, by exception."""
-        core, process = self.core, self.process
-        dispatch = process.dispatch
-        x = core.x
+        process = self.process
+        while True:
+            self._loop(self.core, process.dispatch, process.arch)
+
+    def _loop(self, core: Core, dispatch: Callable[[Thread], int | None], arch: Arch) -> None:
+        """Run until there is another core, as execve makes one for a program of another architecture."""
+        process = self.process
+        x, place, size = core.x, arch.result, arch.syscall_size
         while True:
             code = core.run(process.remaining(core)) if process.max_instructions is not None else core.run()
             if code == exits.SYSCALL:
-                first = x[10]
+                first = x[place]
                 result = dispatch(self)
-                if result is None:
-                    continue  # the call has set the registers
+                if result is None:  # the call has set the registers
+                    if core is not self.core:
+                        return
+                    continue
                 if result == -host.ERESTARTSYS:
                     process.check(self)
                     signals.deliver(self, first)
                     continue
-                x[10] = result & 0xFFFFFFFFFFFFFFFF
-                core.pc += 4
+                x[place] = result & 0xFFFFFFFFFFFFFFFF
+                core.pc += size
                 if self.saved_mask is not None or self.pending:
                     signals.deliver(self, None)
             else:
@@ -106,15 +114,20 @@ class Thread:
             signals.deliver(self, None)
         elif code == exits.FAULT:
             address = core.exit_address
+            mask = process.arch.address_mask
+            if address & ~mask:
+                if self._masked(mask):
+                    return
+                address &= mask
             inside = self.arena.inside(address, 1) and self.arena.find(address) is not None
             wrong = not self._allowed(address, core.exit_access)
             if inside and not wrong and address % max(1, core.exit_size):
-                signals.fault(self, signals.SIGBUS, signals.BUS_ADRALN, address)
+                signals.fault(self, signals.SIGBUS, signals.BUS_ADRALN, address, core.exit_access)
             else:
                 reason = signals.SEGV_ACCERR if inside else signals.SEGV_MAPERR
-                signals.fault(self, signals.SIGSEGV, reason, address)
+                signals.fault(self, signals.SIGSEGV, reason, address, core.exit_access)
         elif code == exits.HOSTFAULT:
-            signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base)
+            signals.fault(self, signals.SIGBUS, signals.BUS_ADRERR, core.exit_address - self.arena.base, exits.READ)
         elif code == exits.ILLEGAL:
             signals.fault(self, signals.SIGILL, signals.ILL_ILLOPC, core.pc)
         elif code == exits.BREAKPOINT:
@@ -127,6 +140,17 @@ class Thread:
                 process.exit(0)
         else:
             raise AssertionError(f"the core stopped with {exits.NAMES[code]}")
+
+    def _masked(self, mask: int) -> bool:
+        """Do an instruction that accesses an address with a tag; False if it faults without, too."""
+        core = self.core
+        if core.exit_access == exits.EXECUTE:
+            core.pc &= mask
+            return True
+        try:
+            return core.execute_masked(mask) == exits.NONE
+        except MemoryFault:
+            return False
 
     def _allowed(self, address: int, access: int) -> bool:
         letter = exits.ACCESS_LETTERS.get(access, "rw")
@@ -178,17 +202,15 @@ class Thread:
 class Process:
     """A guest program, loaded and ready to `run`.
 
-    `program` is a path of the host (and, with a sysroot, of the guest). Raises OSError or ElfError where it cannot be loaded.
+    `program` is a path of the host (and, with a sysroot, of the guest); its header says which guest it is for. Raises OSError or
+    ElfError where it cannot be loaded.
     """
 
     def __init__(
         self, program: str, argv: list[str], env: dict[str, str], *, sysroot: str | None = None,
         policy: Policy | None = None, strace: bool = False, max_instructions: int | None = None,
-        architecture: str = "riscv64", jit: str | JitSource | None = None,
+        jit: str | JitSource | None = None,
     ) -> None:  # fmt: skip
-        from polyvm.linux.syscalls import Table
-
-        self.architecture = architecture
         self.policy = policy
         self.paths = Paths(sysroot, policy.root if policy is not None else None)
         self.max_instructions = max_instructions
@@ -214,18 +236,26 @@ class Process:
             import fcntl
 
             self.strace_fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 900)
-        self.table = Table(self)
-        self.dispatch: Callable[[Thread], int | None] = self.table.dispatch
         words = [os.fsencode(word) for word in argv]
         variables = [os.fsencode(f"{name}={value}") for name, value in env.items()]
         path = os.fsencode(program)
         self._loading = self._find(path, words, 0)
         mode = jit if jit is not None else os.environ.get("POLYVM_JIT", "auto")
         self.jit = mode if isinstance(mode, JitSource) else JitSource.parse(mode)
-        self._core = Core(architecture, self.arena)
+        self._use(self._loading[0].elf.architecture)
+        self._core = Core(self.architecture, self.arena)
         self._core.use_jit(self.jit)
-        self._core.set("res_addr", 0, -1)
         self._load(self._core, *self._loading, variables)
+
+    def _use(self, architecture: str) -> None:
+        """Serve programs of this architecture."""
+        from polyvm.linux.syscalls import Table
+
+        self.architecture = architecture
+        self.arch = arch.get(architecture)
+        self.isa = isa.get(architecture)
+        self.table = Table(self)
+        self.dispatch: Callable[[Thread], int | None] = self.table.dispatch
 
     # -- loading ----------------------------------------------------------------------------------------------
 
@@ -265,7 +295,7 @@ class Process:
                 os.close(fd)
                 fd = -1
                 return self._find(words[0], [words[0], *rest, path, *argv[1:]], depth + 1)
-            program = Program(fd, name, self.architecture)
+            program = Program(fd, name, isa.NAMES)
         except BaseException:
             if fd >= 0:
                 os.close(fd)
@@ -278,9 +308,10 @@ class Process:
                 other = self._open(os.fsencode(wanted))
             except FileNotFoundError:
                 os.close(fd)
-                raise MissingInterpreter(f"{name} needs the interpreter {wanted}, which is not there") from None
+                missing = f"{name} needs the interpreter {wanted}, which is not there"
+                raise MissingInterpreter(missing, program.elf.architecture) from None
             try:
-                interpreter = Program(other, wanted, self.architecture)
+                interpreter = Program(other, wanted, (program.elf.architecture,))
             except BaseException:
                 os.close(other)
                 os.close(fd)
@@ -294,10 +325,12 @@ class Process:
         host.raw("prlimit64", 0, _RLIMIT_STACK, 0, ctypes.addressof(limit))
         soft = limit[0]
         stack = 8 << 20 if soft < 0 else min(max(soft, 1 << 20), 1 << 30)
+        own = self.arch
+        hardware = {**own.hardware(core.isa), "MINSIGSTKSZ": own.smallest_frame}
         try:
             self.image = load(
                 self.arena, program, interpreter, argv, variables,
-                stack_size=stack, hardware=_HWCAP, trampoline=signals.TRAMPOLINE,
+                stack_size=stack, hardware=hardware, platform=own.platform, trampoline=own.trampoline,
             )  # fmt: skip
         finally:
             for item in (program, interpreter):
@@ -306,8 +339,9 @@ class Process:
         self.argv = argv
         self.jit.program = program.path
         self.brk = self.brk_start = self.image.brk
+        own.start(core)
         core.pc = self.image.entry
-        core.x[2] = self.image.stack_pointer
+        core.x[own.stack] = self.image.stack_pointer
 
     def execute(self, thread: Thread, path: bytes, argv: list[bytes], variables: list[bytes]) -> None:
         """execve(2) in place; raises OSError or ElfError while the old program can still go on."""
@@ -320,11 +354,14 @@ class Process:
         self.arena = Arena(guarded=True)
         thread.arena = self.arena
         thread.host.use(self.arena)
-        core = thread.core
-        executed = core.instructions
-        core.reset(self.arena)
-        core.instructions = executed
-        core.set("res_addr", 0, -1)
+        wanted = found[0].elf.architecture
+        if wanted == self.architecture:
+            core = thread.core
+            executed = core.instructions
+            core.reset(self.arena)
+            core.instructions = executed
+        else:
+            core = self._change(thread, wanted)
         old.close()
         signals.reset_for_exec(self)
         thread.alternate = (0, 0, signals.SS_DISABLE)
@@ -341,6 +378,24 @@ class Process:
             self.die(signals.SIGKILL)
         thread.blocked = mask
         thread.host.set_mask(mask)
+
+    def _change(self, thread: Thread, architecture: str) -> Core:
+        """Another core for the one thread that there is, of another architecture."""
+        before = thread.core
+        with self.lock:
+            done = before.statistics()
+            self._finished = done if self._finished is None else self._finished + done
+            before.close()
+            self.jit.finish()
+            self.jit.close()
+            self.jit = self.jit.again()
+            self._use(architecture)
+            core = thread.core = Core(architecture, self.arena)
+            if before is self._core:
+                self._core = core
+            core.use_jit(self.jit)
+            thread.host.attach(core.stop_word, core.host_fault_record())
+        return core
 
     def _close_on_exec(self, but: list[int]) -> None:
         import fcntl
@@ -359,7 +414,7 @@ class Process:
         """The headers of a program of the guest."""
         fd = self._open(os.fsencode(path))
         try:
-            return ElfFile(fd, path, self.architecture)
+            return ElfFile(fd, path, isa.NAMES)
         finally:
             os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Files below /proc/self that must show the guest, not polyvm (proc(5))."""
+"""Files below /proc that must show the guest, not polyvm or the host's processor (proc(5))."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def own(path: bytes) -> bytes | None:
-    """The part after /proc/self/ (or /proc/PID/, /proc/thread-self/) of a path about this process, else None."""
+    """The part after /proc/self/ (or /proc/PID/, /proc/thread-self/) of a path about this process, or b"/cpuinfo"; else None."""
     if not path.startswith(b"/proc/"):
         return None
     parts = [part for part in path.split(b"/") if part and part != b"."]
+    if parts[1:] == [b"cpuinfo"]:
+        return b"/cpuinfo"
     if len(parts) < 3:
         return None
     if parts[1] in (b"self", b"thread-self") or parts[1] == str(os.getpid()).encode():
@@ -30,6 +32,8 @@ def content(process: Process, name: bytes) -> bytes | None:
     """What the guest reads there; None: the host's file will do."""
     if name == b"maps":
         return maps(process)
+    if name == b"/cpuinfo":
+        return process.arch.cpuinfo(process.isa, os.cpu_count() or 1).encode()
     if name == b"cmdline":
         return b"".join(word + b"\0" for word in process.argv)
     if name == b"auxv":

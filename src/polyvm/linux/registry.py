@@ -6,6 +6,7 @@ from polyvm.linux.syscalls import FUNCTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from polyvm.linux.arch import Arch
     from polyvm.linux.syscalls import Handler
 
 # Calls that the host does, arguments translated.
@@ -166,7 +167,7 @@ _MODULES = {
     "calls_net": "accept accept4 getsockname getpeername recvfrom getsockopt sendmsg recvmsg sendmmsg recvmmsg",
     "calls_memory": "brk mmap munmap mprotect mremap madvise msync mincore mlock munlock mlock2 mlockall munlockall mbind",
     "calls_process": "exit exit_group clone clone3 execve wait4 waitid set_tid_address set_robust_list get_robust_list uname "
-                     "prctl prlimit64 getrlimit setrlimit riscv_hwprobe riscv_flush_icache timer_create rseq seccomp",
+                     "prctl prlimit64 getrlimit setrlimit timer_create rseq seccomp",
     "calls_signal": "rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigreturn sigaltstack "
                     "restart_syscall",
 }  # fmt: skip
@@ -174,7 +175,7 @@ _signatures: dict[str, str] = {}
 _places: dict[str, str] = {}
 
 
-def lookup(name: str) -> tuple[str, Handler | None]:
+def lookup(name: str, arch: Arch | None = None) -> tuple[str, Handler | None]:
     """Signature and function (None: the host's call) for a name; no signature if it is not there."""
     if not _signatures:
         for line in _HOST.strip().splitlines():
@@ -183,6 +184,8 @@ def lookup(name: str) -> tuple[str, Handler | None]:
             for item in names.split():
                 _places[item] = module
     home = _places.get(name)
+    if home is None and arch is not None:
+        home = arch.modules.get(name)
     if home is not None:
         __import__(f"polyvm.linux.{home}")
         return FUNCTIONS.get(name, ("", None))
@@ -190,6 +193,6 @@ def lookup(name: str) -> tuple[str, Handler | None]:
 
 
 def all_names() -> list[str]:
-    """Every system call there is, for the documentation."""
+    """Every system call that all architectures have, for the documentation."""
     lookup("")
     return sorted({*_signatures, *_places})

@@ -1,4 +1,5 @@
-"""Guest signals: dispositions, masks, and the frame on the guest's stack (arch/riscv/kernel/signal.c)."""
+"""Guest signals: dispositions, masks, and the frame on the guest's stack (kernel/signal.c, and each
+architecture's signal.c)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import struct
 
 from polyvm.errors import MemoryFault
 from polyvm.linux import host
+from polyvm.linux.arch import Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,26 +25,24 @@ STOPS_BY_DEFAULT = frozenset((SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU))
 UNMASKABLE = 1 << SIGKILL - 1 | 1 << SIGSTOP - 1
 M64 = (1 << 64) - 1
 
-# struct rt_sigframe of riscv64: siginfo, ucontext (flags, link, stack, mask, padding), mcontext.
+# struct rt_sigframe: siginfo, ucontext (flags, link, stack, mask, padding), then the architecture's struct sigcontext.
 _INFO = 128
 _STACK = _INFO + 16
 _MASK = _INFO + 40
-_GENERAL = _INFO + 176
-_FLOAT = _GENERAL + 256
-FRAME_SIZE = _FLOAT + 528
-# li a7, __NR_rt_sigreturn; ecall: unwinders know these bytes.
-TRAMPOLINE = struct.pack("<II", 0x08B00893, 0x00000073)
+_CONTEXT = _INFO + 176
+SA_RESTORER = 0x04000000
 
 
 class Action:
     """A guest's struct sigaction."""
 
-    __slots__ = ("flags", "handler", "mask")
+    __slots__ = ("flags", "handler", "mask", "restorer")
 
-    def __init__(self, handler: int = SIG_DFL, flags: int = 0, mask: int = 0) -> None:
+    def __init__(self, handler: int = SIG_DFL, flags: int = 0, mask: int = 0, restorer: int = 0) -> None:
         self.handler = handler
         self.flags = flags
         self.mask = mask
+        self.restorer = restorer
 
 
 def make_info(number: int, code: int, address: int = 0) -> bytes:
@@ -120,8 +120,7 @@ def deliver(thread: Thread, restart: int | None) -> None:
             _default(thread, number)
             continue
         if restart is not None and not action.flags & SA_RESTART:
-            thread.core.x[10] = -4 & M64
-            thread.core.pc += 4
+            thread.process.arch.finish(thread.core, -4)
         restart = None
         _call_handler(thread, number, info, action)
     if thread.saved_mask is not None:
@@ -142,13 +141,16 @@ def _default(thread: Thread, number: int) -> None:
     thread.process.die(number)
 
 
-def fault(thread: Thread, number: int, code: int, address: int) -> None:
-    """A signal that the guest's own instruction causes: blocked or ignored, it kills."""
+def fault(thread: Thread, number: int, code: int, address: int, access: int = 0) -> None:
+    """A signal that the guest's own instruction causes: blocked or ignored, it kills. `access`: what it did at `address`, if
+    that was it."""
     action = thread.process.actions[number]
     bit = 1 << number - 1
     if thread.blocked & bit or action.handler == SIG_IGN:
         thread.blocked &= ~bit
         thread.process.actions[number] = Action()
+    if number != SIGTRAP:
+        thread.fault = Fault(address, access, code != SEGV_MAPERR) if access else Fault()
     thread.pending.insert(0, (number, make_info(number, code, address)))
     deliver(thread, None)
 
@@ -160,35 +162,37 @@ def on_alternate(thread: Thread, sp: int) -> bool:
 
 
 def _call_handler(thread: Thread, number: int, info: bytes, action: Action) -> None:
-    core = thread.core
-    sp = core.x[2]
+    core, arch = thread.core, thread.process.arch
+    sp = core.x[arch.stack]
     base, size, flags = thread.alternate
-    if action.flags & SA_ONSTACK and not flags & SS_DISABLE and not on_alternate(thread, sp):
+    state = SS_DISABLE if flags & SS_DISABLE else (SS_ONSTACK if on_alternate(thread, sp) else 0)
+    if action.flags & SA_ONSTACK and not state:
         sp = base + size
-    frame = (sp - FRAME_SIZE) & ~15
     saved = thread.blocked if thread.saved_mask is None else thread.saved_mask
     thread.saved_mask = None
-    state = SS_DISABLE if flags & SS_DISABLE else (SS_ONSTACK if on_alternate(thread, core.x[2]) else 0)
     data = b"".join((
         info,
         struct.pack("<QQ", 0, 0),
         struct.pack("<QiIQ", base, state | flags & SS_AUTODISARM, 0, size),
         struct.pack("<Q", saved).ljust(136, b"\0"),
-        struct.pack("<32Q", core.pc, *core.x[1:32]),
-        struct.pack("<32QI", *(core.get("f", i) for i in range(32)), core.fcsr).ljust(528, b"\0"),
+        arch.save(core, thread.fault),
     ))  # fmt: skip
+    above = arch.record(core)
+    frame = (sp - len(data) - len(above)) & ~15
     try:
-        thread.arena.write(frame, data)
+        thread.arena.write(frame, data + above)
     except MemoryFault:
         thread.process.die(SIGSEGV)
     if flags & SS_AUTODISARM:
         thread.alternate = (0, 0, SS_DISABLE)
     core.pc = action.handler
-    core.x[1] = thread.process.image.trampoline
-    core.x[2] = frame
-    core.x[10] = number
-    core.x[11] = frame
-    core.x[12] = frame + _INFO
+    core.x[arch.link] = action.restorer if action.flags & SA_RESTORER and arch.restorer else thread.process.image.trampoline
+    core.x[arch.stack] = frame
+    core.x[arch.first] = number
+    if arch.info_always or action.flags & SA_SIGINFO:
+        core.x[arch.first + 1] = frame
+        core.x[arch.first + 2] = frame + _INFO
+    arch.enter(core, frame + len(data))
     thread.blocked |= action.mask & ~UNMASKABLE
     if not action.flags & SA_NODEFER:
         thread.blocked |= 1 << number - 1
@@ -200,21 +204,17 @@ def _call_handler(thread: Thread, number: int, info: bytes, action: Action) -> N
 
 def sigreturn(thread: Thread) -> None:
     """rt_sigreturn(2): the state that the frame at sp holds."""
-    core = thread.core
-    frame = core.x[2]
+    core, arch = thread.core, thread.process.arch
+    frame = core.x[arch.stack]
     try:
-        data = thread.arena.read(frame, FRAME_SIZE)
+        data = thread.arena.read(frame, _CONTEXT + arch.context_size)
     except MemoryFault:
         thread.process.die(SIGSEGV)
-    general = struct.unpack_from("<32Q", data, _GENERAL)
-    core.pc = general[0]
-    for i in range(1, 32):
-        core.x[i] = general[i]
-    for i, value in enumerate(struct.unpack_from("<32Q", data, _FLOAT)):
-        core.set("f", i, value)
-    core.fcsr = struct.unpack_from("<I", data, _FLOAT + 256)[0] & 0xFF
+    if not arch.restore(core, data[_CONTEXT:]):
+        fault(thread, SIGSEGV, SEGV_MAPERR, frame)
+        return
     base, flags, _, size = struct.unpack_from("<QiIQ", data, _STACK)
-    if not on_alternate(thread, core.x[2]):
+    if not on_alternate(thread, core.x[arch.stack]):
         thread.alternate = (base, size, flags & 0xFFFFFFFF & ~SS_ONSTACK)
     thread.blocked = struct.unpack_from("<Q", data, _MASK)[0] & ~UNMASKABLE
     thread.mask_stale = True

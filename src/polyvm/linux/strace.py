@@ -72,7 +72,7 @@ def _argument(thread: Thread, argument: Argument, values: list[int], sizes: dict
     if kind == "mode":
         return f"{value & 0xFFFFFFFF:#o}".replace("0o", "0")
     if kind == "oflags":
-        return _flags(value & 0xFFFFFFFF, _OPEN, "O_RDONLY")
+        return _flags(thread.process.arch.host_flags(value & 0xFFFFFFFF), _OPEN, "O_RDONLY")
     if kind == "prot":
         return _flags(value & 0xFFFFFFFF, _PROT, "PROT_NONE")
     if kind == "mapflags":

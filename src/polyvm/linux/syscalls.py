@@ -19,12 +19,13 @@ from __future__ import annotations
 import os
 
 from polyvm.errors import MemoryFault
-from polyvm.linux.numbers import HOST, guest_names
+from polyvm.linux.numbers import HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polyvm.linux.arch import Arch
     from polyvm.linux.process import Process, Thread
 
     Handler = Callable[..., int | None]
@@ -127,19 +128,23 @@ def host_path(thread: Thread, address: int, *, follow: bool = True) -> bytes:
     return paths.resolve(path, follow=follow)
 
 
-def compile_call(signature: Signature, function: Handler | None) -> Call:
+def compile_call(signature: Signature, function: Handler | None, arch: Arch) -> Call:
     """A closure that does one system call: reads the registers, translates, calls."""
     import ctypes
 
-    count = len(signature.arguments)
+    first = arch.first
+    last = first + len(signature.arguments)
     names = [argument.name for argument in signature.arguments]
     buffers: list[tuple[int, str, Callable[[list[int]], int]]] = []
     texts: list[tuple[int, str]] = []
+    flags: list[int] = []
     for index, argument in enumerate(signature.arguments):
         if argument.type in _ACCESS:
             buffers.append((index, _ACCESS[argument.type], _size(argument.size, names)))
         elif argument.type in ("path", "lpath", "str"):
             texts.append((index, argument.type))
+        elif argument.type == "oflags" and arch.open_flags:
+            flags.append(index)
         elif argument.type not in _NUMBERS:
             raise AssertionError(f"{signature.name}: type {argument.type}")
     number = HOST.get(signature.name, -1)
@@ -147,11 +152,13 @@ def compile_call(signature: Signature, function: Handler | None) -> Call:
 
     def plain(thread: Thread) -> int | None:
         x = thread.core.x
-        return thread.host.call(number, *x[10 : 10 + count])
+        return thread.host.call(number, *x[first:last])
 
     def general(thread: Thread) -> int | None:
-        values: list[int] = thread.core.x[10 : 10 + count]
+        values: list[int] = thread.core.x[first:last]
         arguments: list[int | bytes] = [*values]
+        for index in flags:
+            arguments[index] = arch.host_flags(values[index])
         for index, access, size in buffers:
             if values[index]:
                 wanted = size(values)
@@ -178,13 +185,15 @@ def compile_call(signature: Signature, function: Handler | None) -> Call:
             return thread.host.call(number, *arguments)  # type: ignore[arg-type]  # all texts have become addresses
         return function(thread, *arguments)
 
-    if function is not None and not buffers and not texts:
+    if buffers or texts or flags:
+        return general
+    if function is None:
+        return plain
 
-        def direct(thread: Thread) -> int | None:
-            return function(thread, *thread.core.x[10 : 10 + count])
+    def direct(thread: Thread) -> int | None:
+        return function(thread, *thread.core.x[first:last])
 
-        return direct
-    return plain if function is None and not buffers and not texts else general
+    return direct
 
 
 class Table:
@@ -192,7 +201,9 @@ class Table:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.names = guest_names(process.architecture)
+        self.arch = process.arch
+        self._number = self.arch.number
+        self.names = self.arch.names()
         self._calls: dict[int, Call] = {}
         self._signatures: dict[int, Signature] = {}
         guarded = process.strace_fd >= 0 or (process.policy is not None and process.policy.root is not None)
@@ -200,7 +211,7 @@ class Table:
 
     def _dispatch(self, thread: Thread) -> int | None:
         """Do the system call that the thread's registers ask for."""
-        number = thread.core.x[17]
+        number = thread.core.x[self._number]
         call = self._calls.get(number)
         try:
             if call is None:
@@ -222,7 +233,7 @@ class Table:
         found = self._calls.get(number)
         if found is None:
             name = self.names.get(number, "")
-            text, function = registry.lookup(name)
+            text, function = registry.lookup(name, self.arch)
             signature = parse_signature(text) if text else Signature(name or f"syscall_{number}", ())
             policy = self.process.policy
             if policy is not None and policy.denies(name):
@@ -230,15 +241,15 @@ class Table:
             elif not text:
                 found = _missing
             else:
-                found = compile_call(signature, function)
+                found = compile_call(signature, function, self.arch)
             self._signatures[number] = signature
             self._calls[number] = found
         return found
 
     def _guarded(self, thread: Thread) -> int | None:
         """The same with policy and tracing."""
-        number = thread.core.x[17]
-        values: list[int] = thread.core.x[10:16]
+        number = thread.core.x[self._number]
+        values = self.arch.arguments(thread.core)
         signature = self.signature(number)
         process = self.process
         tracer, entry = None, ""

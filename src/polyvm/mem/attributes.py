@@ -9,7 +9,7 @@ from __future__ import annotations
 PAGE_BITS = 12
 PAGE_SIZE = 1 << PAGE_BITS
 PAGE_MASK = PAGE_SIZE - 1
-SIZE_BITS = 38  # user addresses of a riscv64 process under Sv39, which is what most hardware has
+SIZE_BITS = 38  # what a process can count on: kernels with three levels of page tables give no more
 GUARD = 1 << 16  # bytes before and after an arena that nothing can access: a checked address may be off by less than that
 
 READ = 1

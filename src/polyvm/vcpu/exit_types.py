@@ -75,10 +75,15 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """The engine left for a reason that has no class of its own: `reason` is its name in `polyvm.vcpu.exits`."""
+    """The engine left for a reason that has no class of its own: `reason` is its name in `polyvm.vcpu.exits`.
+
+    From an accelerator: `code` is its own number for the reason, `raw` what it gave besides, as bytes; `pc` is 0 where unknown.
+    """
 
     pc: int
     reason: str
+    code: int = -1
+    raw: bytes = b""
 
 
 Exit = Syscall | Breakpoint | Illegal | Fault | Budget | Stopped | Until | Unsupported

@@ -43,7 +43,11 @@ static void skip(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     last = number;
+#if defined __riscv
     uc->uc_mcontext.__gregs[0] += 2; /* the compressed ebreak */
+#else
+    uc->uc_mcontext.pc += 4;
+#endif
     (void)info;
 }
 
@@ -113,12 +117,16 @@ int main(void)
     on(SIGSEGV, fault, SA_ONSTACK);
     try_fault("on the alternate stack", NULL, 1);
     on(SIGTRAP, skip, 0);
+#if defined __riscv
     __asm__ volatile("c.ebreak");
+#else
+    __asm__ volatile("brk #1");
+#endif
     printf("breakpoint: %d\n", (int)last);
     on(SIGILL, fault, 0);
     if (!sigsetjmp(back, 1))
         __asm__ volatile(".4byte 0");
-    printf("illegal: %d code %d\n", (int)last, code);
+    printf("illegal: %d code %d\n", (int)last, code > 0); /* qemu says ILL_ILLOPN, the kernel ILL_ILLOPC */
 
     /* a system call is interrupted, or made again */
     int ends[2];

@@ -7,6 +7,7 @@ from polyvm.isa.riscv64.state import F_NAMES, LAYOUT, X_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from polyvm.ir import Builder, Value
     from polyvm.isa.insn import Insn, InstructionSet
     from polyvm.isa.riscv64.builder import Rv
 
@@ -25,6 +26,7 @@ class Riscv64(Isa):
     layout = LAYOUT
     register_names = {"x": X_NAMES, "f": F_NAMES}
     floating_files = ("f",)
+    unit = 2
     extensions = (
         "I", "M", "A", "F", "D", "C", "Zicsr", "Zicntr", "Zifencei", "Zihintpause", "Zicond", "Zicbom", "Zicbop", "Zicboz",
         "Zimop", "Zawrs", "Zacas", "Zabha", "Zfh", "Zfhmin", "Zfa", "Zba", "Zbb", "Zbc", "Zbs", "Zcb", "Zcmop",
@@ -39,6 +41,10 @@ class Riscv64(Isa):
     def length(self, start: int) -> int:
         """Two bytes for a compressed instruction, else four (1.5)."""
         return 4 if start & 3 == 3 else 2
+
+    def emit_longer(self, b: Builder, start: Value) -> Value:
+        """The same by builder."""
+        return (start & 3).eq(3)
 
     @property
     def fusion(self) -> list[list[str]]:

@@ -1,0 +1,52 @@
+"""Small guests: machine code for processors that run it, and the same as a script for accelerators that are not here."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from polyvm.testing import HaltStep, MmioRead, MmioWrite, PortRead, PortWrite, Spin, Step, Store, Touch
+
+CODE, RESULT, DEVICE = 0x1000, 0x5000, 0xD0000  # DEVICE has no memory
+
+
+@cache
+def assemble(source: str, bits: int = 16, origin: int = CODE) -> bytes:
+    """Machine code of x86 assembly in Intel syntax, at an address."""
+    with TemporaryDirectory() as place:
+        path = Path(place)
+        (path / "a.s").write_text(f".intel_syntax noprefix\n.code{bits}\n{source}\n")
+        subprocess.run(["as", "--64" if bits == 64 else "--32", path / "a.s", "-o", path / "a.o"], check=True)
+        subprocess.run(["ld", "-m", "elf_x86_64" if bits == 64 else "elf_i386", f"-Ttext={origin:#x}", "--oformat=binary", path / "a.o", "-o", path / "a.bin", "-e", "0"], check=True)
+        return (path / "a.bin").read_bytes()
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Real mode, DS = 0, ES at DEVICE."""
+
+    source: str
+    steps: tuple[Step, ...]
+
+    @property
+    def code(self) -> bytes:
+        return assemble("mov ax, 0xd000; mov es, ax\n" + self.source)
+
+
+GUESTS = {
+    "halt": Guest("hlt; hlt", (HaltStep(), HaltStep())),
+    "port_write": Guest("mov dx, 0x3f8; mov al, 0x41; out dx, al; mov ax, 0x1234; out dx, ax; mov eax, 0x89abcdef; out dx, eax; hlt",
+                        (PortWrite(0x3F8, 1, 0x41), PortWrite(0x3F8, 2, 0x1234), PortWrite(0x3F8, 4, 0x89ABCDEF), HaltStep())),
+    "port_read": Guest("mov dx, 0x60; in al, dx; mov [0x5000], al; in ax, dx; mov [0x5002], ax; in eax, dx; mov [0x5004], eax; hlt",
+                       (PortRead(0x60, 1), Store(RESULT, 1), PortRead(0x60, 2), Store(RESULT + 2, 2), PortRead(0x60, 4), Store(RESULT + 4, 4), HaltStep())),
+    "mmio_write": Guest("mov byte ptr es:[0x10], 0x11; mov word ptr es:[0x12], 0x2222; mov dword ptr es:[0x14], 0x33333333; hlt",
+                        (MmioWrite(DEVICE + 0x10, 1, 0x11), MmioWrite(DEVICE + 0x12, 2, 0x2222), MmioWrite(DEVICE + 0x14, 4, 0x33333333), HaltStep())),
+    "mmio_read": Guest("mov al, es:[0x10]; mov [0x5000], al; mov ax, es:[0x12]; mov [0x5002], ax; mov eax, es:[0x14]; mov [0x5004], eax; hlt",
+                       (MmioRead(DEVICE + 0x10, 1), Store(RESULT, 1), MmioRead(DEVICE + 0x12, 2), Store(RESULT + 2, 2), MmioRead(DEVICE + 0x14, 4), Store(RESULT + 4, 4), HaltStep())),
+    "spin": Guest("1: jmp 1b; hlt", (Spin(), HaltStep())),
+    "touch": Guest("mov dword ptr [0x6000], 1; mov dword ptr [0x8ffc], 2; mov dword ptr [0x6004], 3; hlt",
+                   (Touch(0x6000, 4, 1), Touch(0x8FFC, 4, 2), Touch(0x6004, 4, 3), HaltStep())),
+}  # fmt: skip
