@@ -1,6 +1,7 @@
 """Stencils at run time: the cached bytes (`stencils.py`), and the range of memory in which a core has its copies.
 
-Code is written while it is not executable: the core, the only one that executes it, is in Python then. Many blocks are done at once.
+Code is written while it is not executable: the core, the only one that executes it, is in Python then. Many blocks are done at
+once.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Stencils:
 
     def entries(self, *, guarded: bool) -> int:
         """The address of the entries for such memory."""
-        return self._entries + self._size * guarded
+        return self._entries + (self._size if guarded else 0)
 
 
 class Copies:
@@ -87,7 +88,8 @@ class Copies:
         return end
 
     def _first(self, at: int) -> int:
-        """The start of the page, or from some size on of the large page: code that is spread over many small ones executes slowly."""
+        """The start of the page, or from some size on of the large page: code that is spread over many small ones executes
+        slowly."""
         return at & (-_PAGE if at < self.address + _LARGE else -_LARGE)
 
     def close(self, at: int, end: int) -> None:

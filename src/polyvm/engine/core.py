@@ -59,8 +59,10 @@ def coverage_bit(pc: int, size: int) -> int:
 class JitSource:
     """How cores that share guest memory compile what is hot; the compiler itself comes when there is something.
 
-    `mode`: "off"; "quick", code that is made quickly; "full", code that is made well; "auto", first the one, then the other.
-    `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
+    `mode`: "off"; "stencil", handlers' code copied for each block, without LLVM; "quick", code that is made quickly; "full",
+    code that is made well; "auto", first the one, then the other.
+    `threshold`: slices of instructions that code is hot after, for stencils entries of a block; 0: everything is compiled
+    before it is executed first, for tests.
     """
 
     __slots__ = ("_lock", "jit", "maker", "mode", "names", "program", "threshold")
@@ -77,9 +79,9 @@ class JitSource:
     @property
     def warm(self) -> int:
         """How often a block is entered until it gets stencils; -1: it never does."""
-        if self.mode == "stencil" and self.threshold != _SLICES:
-            return int(self.threshold)
-        return -1 if self.mode == "off" or not self.threshold else _WARM
+        if self.mode != "stencil":
+            return -1
+        return int(self.threshold) if self.threshold != _SLICES else _WARM
 
     def made(self, core: Core) -> Jit:
         """The compiler, made at the first call: for all cores like `core`."""
@@ -542,8 +544,8 @@ class Core:
         """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of the code,
         where to send the thread, and the addresses of the stack pointer to restore (rbp follows it) and of the word that takes
         the faulting host address; for compiled regions their start and end, where to send the thread,
-        the CPU record's address, for the first register of preserve_nonecc (r12), and the table of `CodeSpace`; for stencils their
-        start and end, and where to send the thread with its pc in the second register."""
+        the CPU record's address, for the first register of preserve_nonecc (r12), and the table of `CodeSpace`; for stencils
+        their start and end, and where to send the thread with its pc in the second register."""
         native, record = self._native.object, self._record
         return (
             native.start,

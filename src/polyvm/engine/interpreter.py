@@ -126,23 +126,11 @@ def _load(name: str) -> NativeInterpreter:
     entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), host, str(_OPTIMISATION))
     data = cache.load(entry)
     if data is None:
-        data = _make(isa, entry)
-    return NativeInterpreter(name, LoadedObject(data), CpuRecord(isa.layout), entry)
+        from polyvm.codegen.native import compile_object
 
-
-def _make(isa: Isa, entry: str) -> bytes:
-    """Compile the interpreter, and beside it its stencils."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from polyvm.codegen.native import compile_object
-    from polyvm.engine import stencils
-
-    with ThreadPoolExecutor(1) as beside:
-        others = beside.submit(stencils.build, isa)
         data = link(compile_object(build(isa).text(), _OPTIMISATION))
-        cache.store(cache.key("stencils", entry), others.result())
-    cache.store(entry, data)
-    return data
+        cache.store(entry, data)
+    return NativeInterpreter(name, LoadedObject(data), CpuRecord(isa.layout), entry)
 
 
 def build(isa: Isa) -> ModuleText:

@@ -95,8 +95,8 @@ FIELDS = (
     "f_refill", "f_lookup", "f_resume", "f_budget_out", "f_warm",
     # stencils: after how many entries a block gets them (0: before it is executed first), the blocks that wait, slices until they
     # get them, where the core's copies are, where they begin, go on, may be written to, and what is copied (see `stamp.py`)
-    "warm", "warm_list", "warm_wait", "stamp_start", "stamp_free", "stamp_at", "stamp_end", "stencil_table", "stencil_holes", "stencil_code",
-    "stamped",
+    "warm", "warm_list", "warm_wait", "stamp_start", "stamp_free", "stamp_at", "stamp_end", "stencil_table",
+    "stencil_holes", "stencil_code", "stamped",
     # rare exits of regions: the budget, the note of one that was taken often
     "left", "hot_exit",
     # floating point; accrued flags that the host's register does not have

@@ -2,12 +2,13 @@
 
     stamp        copy stencils for the blocks that wait; 0 where there was no room for all
     stamp_block  copy the stencils of a block's slots one after the other, and let them stand for the block; 0 for want of room
-    stencil_fault  where a host signal handler sends a thread whose access in a stencil the host refused: back to the interpreter, at
-                 the instruction; instead of the slot it gets the host's pc
-    unlinked     the last instruction of a block, whose successor is not known, in the interpreter; instead of the slot it gets the
-                 block
+    stencil_fault  back to the interpreter, at the instruction: where a host signal handler sends a thread whose access in a
+                 stencil the host refused; instead of the slot it gets the host's pc
+    unlinked     the last instruction of a block, whose successor is not known, in the interpreter; instead of the slot it
+                 gets the block
 
-A stencil is the machine code of a handler whose operands are filled in as it is copied (`stencils.py`). The code goes to a range of
+A stencil is the machine code of a handler whose operands are filled in as it is copied (`stencils.py`). The code goes to a
+range of
 memory of the core's own, which begins with what stencils refer to (`Stencils`):
 
     the addresses of functions of the interpreter, the jumps to them, the ways back to the interpreter at each slot, constants
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from polyvm.engine.runtime import Runtime
     from polyvm.ir import Value
 
-# Kinds of holes: bits of the slot's operands, unsigned or signed, times `factor`; the slot's distance from its block; the number of
-# instructions in the block; the distance to what follows the stencil, to the way back to the interpreter, to something at the start of the core's stencils.
+# Kinds of holes: bits of the slot's operands, unsigned or signed, times `factor`; the slot's distance from its block; the
+# number of
+# instructions in the block; the distance to what follows the stencil, to the way back to the interpreter, to something at the
+# start of the core's stencils.
 UNSIGNED, SIGNED, PLACE, LENGTH, NEXT, BACK, ARENA = range(7)
 BACK_SIZE = 16  # bytes of a way back
 
@@ -105,14 +108,15 @@ class Stamp:
         b.ret(b.const(I64, 1))
 
     def stencil_fault(self, cpu: Value, pc: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
-        r, b = self.r, self.r.b
+        b = self.r.b
         first = block + BLOCK_HEADER
         attached = b.hload(block, I64, BLOCK_FIRST)
         at = b.local(b.select(attached.ne(0), attached, b.hload(first, I64)))
         slot = b.local(first)
         entry = b.local(b.const(I64, 0))
         with b.loop():
-            entry.set(self._entry(cpu, b.select(slot.get().eq(first), b.hload(block, I64, BLOCK_PLAIN), b.hload(slot.get(), I64))))
+            entry.set(self._entry(cpu, b.select(slot.get().eq(first), b.hload(block, I64, BLOCK_PLAIN), b.hload(slot.get(),
+            I64))))
             end = at.get() + b.hload(entry.get(), I16, 8).zext(I64)
             b.break_if(pc.ult(end) | b.hload(entry.get(), I8, 13).ne(0))
             at.set(end)

@@ -1,9 +1,12 @@
 """The interpreter's handlers once more, as stencils: machine code with holes for the operands.
 
-The same bodies are staged as for handlers, but an operand is the address of a symbol that nothing defines. LLVM leaves a relocation
+The same bodies are staged as for handlers, but an operand is the address of a symbol that nothing defines. LLVM leaves a
+relocation
 wherever it uses one: as an immediate, or as the distance of a register in the CPU record. Copied one after the other and filled
-in (`stamp.py`), the stencils of a block's slots do what the handlers do, without loading operands or going from one to the next. The
-convention is the handlers', but that the slot is not kept: what needs it makes it from the block. Where a handler hands over to its
+in (`stamp.py`), the stencils of a block's slots do what the handlers do, without loading operands or going from one to the
+next. The
+convention is the handlers', but that the slot is not kept: what needs it makes it from the block. Where a handler hands over to
+its
 slow twin, a stencil goes back to the interpreter, at the slot; that continues to the block's end.
 
     build    an instruction set's stencils, as bytes that are cached
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.codegen.native import compile_object
 from polyvm.codegen.pieces import Hole, pieces
+from polyvm.engine.copies import HEAD, MAGIC
 from polyvm.engine.fusion import Fusion
 from polyvm.engine.handlers import (
     BLOCK,
@@ -53,7 +57,6 @@ from polyvm.engine.layout import (
 )
 from polyvm.engine.runtime import Runtime
 from polyvm.engine.stamp import ARENA, BACK, BACK_SIZE, LENGTH, NEXT, PLACE, SIGNED, UNSIGNED
-from polyvm.engine.copies import HEAD, MAGIC
 from polyvm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -83,8 +86,10 @@ class StencilEmitter(HandlerEmitter):
         self._places: dict[int, tuple[int, int, int]] = {}  # of operands: which slot, shift, bits
 
     def _symbol(self, name: str, low: int, high: int, type_: str = "i64") -> str:
-        """The value of a symbol between `low` and `high`. It is weak, so LLVM assumes neither that it is not zero nor that two differ."""
-        self.module.declare(name, f"@{name} = extern_weak hidden global [0 x i8], !absolute_symbol !{{i64 {low}, i64 {high + 1}}}")
+        """The value of a symbol between `low` and `high`. It is weak: LLVM must assume neither that it is not zero nor that two
+        differ."""
+        limits = f"!absolute_symbol !{{i64 {low}, i64 {high + 1}}}"
+        self.module.declare(name, f"@{name} = extern_weak hidden global [0 x i8], {limits}")
         return f"ptrtoint (ptr @{name} to {type_})"
 
     def _field(self, slot: int, shift: int, bits: int, *, signed: bool, factor: int = 1, type_: str = "i64") -> str:
@@ -235,8 +240,9 @@ class _Runtime(Runtime):
 
 
 class _Kind(NamedTuple):
-    """A stencil: its functions where the attribute table is looked at and where the host protects memory, the slots that it takes, whether
-    it ends a block, which of its slots accesses guest memory."""
+    """A stencil: its functions where the attribute table is looked at and where the host protects memory, the slots that it
+    takes,
+    whether it ends a block, which of its slots accesses guest memory."""
 
     name: str
     guarded: str
