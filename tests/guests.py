@@ -9,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Guest:
-    """One guest. `loader` is the dynamic linker's name, `debian` what Debian calls the architecture, `suite` a release that has it."""
+    """One guest. `loader` is the dynamic linker's name, `debian` what Debian calls the architecture, `suite` a release that has
+    it."""
 
     name: str
     loader: str
@@ -46,4 +47,4 @@ class Guest:
 
 RISCV64 = Guest("riscv64", "ld-linux-riscv64-lp64d.so.1", "riscv64", "forky")
 AARCH64 = Guest("aarch64", "ld-linux-aarch64.so.1", "arm64", "bookworm")
-GUESTS: tuple[Guest, ...] = (RISCV64,)
+GUESTS = (RISCV64, AARCH64)

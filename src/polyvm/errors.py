@@ -9,7 +9,9 @@
     │   │   ├── TruncatedElf
     │   │   ├── WrongArchitecture
     │   │   └── MissingInterpreter
+    │   ├── KernelError         the file is no kernel that can be booted, or does not fit into the machine
     │   └── MemoryFault         an access to guest memory that the page attributes forbid
+    ├── ConsoleTimeout          a guest did not print what was waited for
     ├── IrError
     │   ├── VerifyError         IR that breaks a rule of the verifier
     │   ├── ParseError          IR text that cannot be read
@@ -61,6 +63,10 @@ class MissingInterpreter(ElfError):
         self.architecture = architecture
 
 
+class KernelError(GuestError):
+    """A kernel image that cannot be booted, or does not fit into the machine."""
+
+
 class MemoryFault(GuestError):
     """An access to guest memory that the page attributes forbid.
 
@@ -77,6 +83,10 @@ class MemoryFault(GuestError):
     def __str__(self) -> str:
         verb = {"r": "read", "w": "write", "x": "execute"}.get(self.access, self.access)
         return f"cannot {verb} {self.size} bytes of guest memory at {self.address:#x}"
+
+
+class ConsoleTimeout(PolyvmError):
+    """A guest did not print what was waited for."""
 
 
 class IrError(PolyvmError):

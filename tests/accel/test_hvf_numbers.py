@@ -41,3 +41,11 @@ def test_vmcs_encodings_tell_width_and_kind() -> None:
             assert encoding >> 13 == 0, name
         if name.endswith("_BASE") or plain in ("RIP", "RSP", "RFLAGS", "CR0", "CR3", "CR4"):
             assert encoding >> 13 == 3, name
+
+
+def test_the_routine_that_passes_a_vector_is_what_its_comment_says(tmp_path: Path) -> None:
+    """Two instructions, as the GNU assembler writes them."""
+    (tmp_path / "set.s").write_text("ldr q0, [x2]\nbr x3\n")
+    subprocess.run(["aarch64-linux-gnu-as", "-o", tmp_path / "set.o", tmp_path / "set.s"], check=True)
+    subprocess.run(["aarch64-linux-gnu-objcopy", "-O", "binary", tmp_path / "set.o", tmp_path / "set"], check=True)
+    assert (tmp_path / "set").read_bytes() == hvf.SET_SIMD_CODE

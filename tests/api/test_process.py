@@ -11,19 +11,17 @@ import pytest
 
 import polyvm
 from polyvm.errors import NotElf, UsageError
+from tests.guests import GUESTS, Guest
 
 HELLO = str(Path(polyvm.demo_program()).with_name("hello"))
 
 
-@pytest.fixture(scope="module")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=GUESTS, ids=str)
+def counter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A program that counts in a global variable for ever."""
-    program = tmp_path_factory.mktemp("guest") / "counter"
+    guest: Guest = request.param
     source = '#include <stdio.h>\nvolatile long n; int main(){printf("%p\\n",(void*)&n); fflush(stdout); for(;;) n++;}'
-    subprocess.run(
-        ["riscv64-linux-gnu-gcc", "-O1", "-static", "-x", "c", "-", "-o", program], input=source, text=True, check=True
-    )
-    return str(program)
+    return str(guest.build(source, tmp_path_factory.mktemp("guest") / "counter", "-O1", "-static"))
 
 
 def test_run_collects_output_and_counts() -> None:
@@ -47,7 +45,13 @@ def test_a_stopped_process_can_be_looked_into(counter: str) -> None:
         first = int.from_bytes(process.read_memory(address, 8), "little")
         assert first > 0
         assert int.from_bytes(process.read_memory(address, 8), "little") == first
-        assert process.registers()["pc"] > 0
+        registers = process.registers()
+        assert registers["pc"] > 0
+        assert registers["sp"] > 0
+        name = "s1" if "s1" in registers else "x9"
+        process.set_register(name, 7)
+        assert process.registers()[name] == 7
+        process.set_register(name, registers[name])
         process.write_memory(address, bytes(8))
         process.resume()
         time.sleep(0.1)

@@ -15,8 +15,10 @@ _COMMANDS = {
     "aot": "Compile a program before it is run.",
     "profile": "Run a program and show where it spends its time.",
     "demo": "Run the programs that come with polyvm.",
+    "boot": "Boot a whole machine, in hardware.",
     "disasm": "Show the code in a file as assembly.",
     "info": "Show the host, the engines, the guests and the caches.",
+    "accel": "Show what can run guests here, and why not the rest.",
     "cache": "Show or clear the cache of compiled code.",
 }
 

@@ -147,8 +147,8 @@ class EmulationFailure:
 
 @dataclass(frozen=True, slots=True)
 class SystemEvent:
-    """The guest asks for something about the whole machine: `kind` is "shutdown", "reset", "crash", "suspend", "wakeup" or
-    "s2idle"
+    """The guest asks for something about the whole machine: `kind` is "shutdown", "reset", "crash", "suspend", "wakeup",
+    "s2idle" or "timer" (its virtual timer has fired, and the interrupt is left to us)
     (PSCI, SBI, Hyper-V); `data` is what comes with it."""
 
     kind: str

@@ -8,7 +8,7 @@ where there is none.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_bool, c_double, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_bool, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -136,8 +136,6 @@ ARM_FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "hv_vcpu_get_sys_reg": (_ARM_VCPU, c_uint16, POINTER(c_uint64)),
     "hv_vcpu_set_sys_reg": (_ARM_VCPU, c_uint16, c_uint64),
     "hv_vcpu_get_simd_fp_reg": (_ARM_VCPU, c_uint32, c_void_p),
-    # The value is a vector by value, which ctypes has no type for: a double is passed in the low half of the same register.
-    "hv_vcpu_set_simd_fp_reg": (_ARM_VCPU, c_uint32, c_double),
     "hv_vcpu_get_pending_interrupt": (_ARM_VCPU, c_uint32, POINTER(c_bool)),
     "hv_vcpu_set_pending_interrupt": (_ARM_VCPU, c_uint32, c_bool),
     "hv_vcpu_set_trap_debug_exceptions": (_ARM_VCPU, c_bool),
@@ -148,6 +146,21 @@ ARM_FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "hv_vcpu_get_vtimer_offset": (_ARM_VCPU, POINTER(c_uint64)),
     "hv_vcpu_set_vtimer_offset": (_ARM_VCPU, c_uint64),
 }
+# hv_vcpu_set_simd_fp_reg takes its vector by value, in q0, which ctypes cannot pass: a routine in machine code gets (vcpu,
+# register, address of the vector, address of the function), loads q0 and goes on there.
+SET_SIMD = "hv_vcpu_set_simd_fp_reg"
+SET_SIMD_CODE = bytes.fromhex("4000c03d" "60001fd6")  # ldr q0, [x2]; br x3
+SET_SIMD_PARAMETERS = (_ARM_VCPU, c_uint32, c_void_p, c_void_p)
+MAP_JIT = 0x800  # <sys/mman.h>
+# The framework's interrupt controller, since macOS 15 (hv_gic.h, hv_gic_config.h); the first answers an object.
+GIC_FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
+    "hv_gic_config_set_distributor_base": (c_void_p, c_uint64),
+    "hv_gic_config_set_redistributor_base": (c_void_p, c_uint64),
+    "hv_gic_create": (c_void_p,),
+    "hv_gic_set_spi": (c_uint32, c_bool),
+    "hv_gic_send_msi": (c_uint64, c_uint32),
+}
+GIC_CONFIG_CREATE = "hv_gic_config_create"
 _X86_VCPU = c_uint32
 X86_FUNCTIONS: Mapping[str, tuple[Any, ...]] = {
     "hv_vm_create": (c_uint64,),
@@ -186,5 +199,9 @@ def declare(library: Any, functions: Mapping[str, tuple[Any, ...]]) -> Any:
 
 def library(architecture: str) -> Any:
     """The framework with the functions for guests of `architecture` (``"aarch64"`` or ``"x86_64"``); OSError where there is
-    none."""
-    return declare(ctypes.CDLL(PATH), ARM_FUNCTIONS if architecture == "aarch64" else X86_FUNCTIONS)
+    none, AttributeError where it is too old."""
+    found = declare(ctypes.CDLL(PATH), ARM_FUNCTIONS if architecture == "aarch64" else X86_FUNCTIONS)
+    if architecture == "aarch64" and hasattr(found, GIC_CONFIG_CREATE):
+        declare(found, GIC_FUNCTIONS)
+        getattr(found, GIC_CONFIG_CREATE).restype = c_void_p
+    return found

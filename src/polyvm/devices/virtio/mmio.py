@@ -50,6 +50,7 @@ class VirtioMmio:
     """The registers of one device at an MMIO range of `SIZE` bytes."""
 
     SIZE = SIZE
+    NOTIFY = NOTIFY
     NODE = Node("virtio_mmio", {"compatible": ("virtio,mmio",), "dma-coherent": None})
 
     def __init__(self, device: VirtioDevice, line: Line, report: Callable[[str], None] | None = None) -> None:

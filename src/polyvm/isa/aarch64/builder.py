@@ -6,12 +6,27 @@ from typing import TYPE_CHECKING
 
 from polyvm.ir import I8, I32, I64, I128, Builder, Value
 from polyvm.ir.ops import ENV
-from polyvm.isa.aarch64.flags import AL, Difference, Flags, Raw, Sum, stored
-from polyvm.isa.aarch64.state import CC_ADD, CC_ADD32, CC_RAW, CC_SUB, CC_SUB32, LAYOUT, X_SINK, X_ZERO
+from polyvm.isa.aarch64.flags import AL, Compared, Difference, Flags, Raw, Sum, stored
+from polyvm.isa.aarch64.state import (
+    CC_ADD,
+    CC_ADD32,
+    CC_DOUBLE,
+    CC_HALF,
+    CC_RAW,
+    CC_SINGLE,
+    CC_SUB,
+    CC_SUB32,
+    LAYOUT,
+    X_SINK,
+    X_ZERO,
+)
 from polyvm.vcpu import exits
 
 if TYPE_CHECKING:
     from polyvm.ir import Type
+
+
+_COMPARISONS = {64: CC_DOUBLE, 32: CC_SINGLE, 16: CC_HALF}
 
 
 class A64(Builder):
@@ -111,6 +126,15 @@ class A64(Builder):
     def set_flags_logic(self, result: Value) -> None:
         """N and Z say what `result` is, C and V become 0."""
         self.set_flags_add(result, self.const(result.type, 0))
+
+    def set_flags_compare(self, x: Value, y: Value) -> None:
+        """The flags become those of a comparison of floating-point numbers, which has raised what it has to raise."""
+        source = Compared(x, y)
+        if not self.fast:  # where the evaluator does it, modes of FPCR may count
+            self.set_nzcv(source.nzcv(), source)
+            return
+        integer = x.type.with_kind("int")
+        self._set_flags(source, x.bitcast(integer), y.bitcast(integer), _COMPARISONS[x.type.bits])
 
     def set_nzcv(self, nzcv: Value, source: Flags | None = None) -> None:
         """The flags become bits 31 to 28 of an i64, of which the others are 0; `source` says the same otherwise."""

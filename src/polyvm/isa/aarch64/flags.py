@@ -5,6 +5,7 @@ An instruction that sets them leaves its operands in the registers cc_x and cc_y
     CC_ADD, CC_ADD32   the flags of cc_x + cc_y, of 64 bits or of the low 32
     CC_SUB, CC_SUB32   the flags of cc_x - cc_y
     CC_RAW             N, Z, C, V are bits 31 to 28 of cc_x
+    CC_DOUBLE …        the flags of a comparison of floating-point numbers, whose bits are the low ones of cc_x and cc_y
 
 A reader that comes in the same native code as the setter knows more: the builder has the setter's values as `Flags`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import I64
+from polyvm.isa.aarch64.state import CC_HALF, CC_RAW, CC_SINGLE
 
 if TYPE_CHECKING:
     from polyvm.ir import Builder, Value
@@ -172,6 +174,30 @@ class Difference(Flags):
         return super().holds(condition)
 
 
+class Compared(Flags):
+    """The flags of a comparison of floating-point numbers, which has raised its flags already. Unordered is 0011."""
+
+    def __init__(self, x: Value, y: Value) -> None:
+        self.x, self.y = x, y
+
+    def values(self) -> list[Value]:
+        """The two."""
+        return [self.x, self.y]
+
+    def _is(self, op: str, x: Value, y: Value) -> Value:
+        b = x.builder
+        return b.fcompare(op, x, y, signaling=False, silent=True)
+
+    def even(self, condition: int) -> Value:
+        """As comparisons that raise nothing."""
+        x, y = self.x, self.y
+        return {
+            EQ: lambda: self._is("feq", x, y), MI: lambda: self._is("flt", x, y), CS: lambda: self._is("flt", x, y) ^ 1,
+            VS: lambda: (self._is("fle", x, y) | self._is("flt", y, x)) ^ 1, HI: lambda: self._is("fle", x, y) ^ 1,
+            GE: lambda: self._is("fle", y, x), GT: lambda: self._is("flt", y, x),
+        }[condition]()  # fmt: skip
+
+
 class Choice(Flags):
     """`yes` where `condition` (i1) holds, else `no`."""
 
@@ -220,9 +246,28 @@ class _Stored(Flags):
             self._whole = self._bits()
         return self._whole.even(condition)
 
-    def _bits(self) -> Bits:
+    def _compared(self) -> Value:
+        """The flags of a comparison of floating-point numbers, as Raw has them. Moved to the top, the numbers order
+        as sign and magnitude in all formats. The comparison has raised what it has to raise already."""
         x, y, k = self.x, self.y, self.k
         b = x.builder
+        single, half = k.eq(CC_SINGLE), k.eq(CC_HALF)
+        shift = b.select(single, b.const(I64, 32), b.select(half, b.const(I64, 48), 0))
+        infinity = b.select(single, b.const(I64, 0x7F80 << 48), b.select(half, b.const(I64, 0x7C00 << 48), 0x7FF0 << 48))
+        p, q = x << shift, y << shift
+        sizes = [v & (1 << 63) - 1 for v in (p, q)]
+        unordered = sizes[0].ugt(infinity) | sizes[1].ugt(infinity)
+        first, second = (b.select(v.slt(0), -size, size) for v, size in zip((p, q), sizes, strict=True))
+        ordered = b.select(first.slt(second), b.const(I64, 8), b.select(first.eq(second), b.const(I64, 6), 2))
+        return b.select(unordered, b.const(I64, 3), ordered) << 28
+
+    def _bits(self) -> Bits:
+        b = self.x.builder
+        number, meaning = b.local(self.x), b.local(self.k)
+        with b.if_(self.k.ugt(CC_RAW)):
+            number.set(self._compared())
+            meaning.set(CC_RAW)
+        x, y, k = number.get(), self.y, meaning.get()
         shift = (k & 2) << 4
         p, q = x << shift, y << shift
         subtracts = (k & 1).ne(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import F16, F32, F64, I32, I64, I128
-from polyvm.isa.aarch64.flags import CS, EQ, GE, GT, HI, MI, VS, Flags
 from polyvm.isa.aarch64.state import CUMULATIVE, MODES, QC, RMODE
 
 if TYPE_CHECKING:
@@ -39,30 +38,6 @@ S = Format("s", "00", "FP", F32, 23)
 D = Format("d", "01", "FP", F64, 52)
 ALL = (S, D, H)
 BY_BITS = {fmt.bits: fmt for fmt in ALL}
-
-
-class Compared(Flags):
-    """The flags of a comparison of floating-point numbers, which has raised its flags already. Unordered is 0011."""
-
-    def __init__(self, x: Value, y: Value) -> None:
-        self.x, self.y = x, y
-
-    def values(self) -> list[Value]:
-        """The two."""
-        return [self.x, self.y]
-
-    def _is(self, op: str, x: Value, y: Value) -> Value:
-        b = x.builder
-        return b.fcompare(op, x, y, signaling=False, silent=True)
-
-    def even(self, condition: int) -> Value:
-        """As comparisons that raise nothing."""
-        x, y = self.x, self.y
-        return {
-            EQ: lambda: self._is("feq", x, y), MI: lambda: self._is("flt", x, y), CS: lambda: self._is("flt", x, y) ^ 1,
-            VS: lambda: (self._is("fle", x, y) | self._is("flt", y, x)) ^ 1, HI: lambda: self._is("fle", x, y) ^ 1,
-            GE: lambda: self._is("fle", y, x), GT: lambda: self._is("flt", y, x),
-        }[condition]()  # fmt: skip
 
 
 def number_or(b: A64, op: str, x: Value, y: Value) -> tuple[Value, Value]:

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from polyvm.isa.aarch64.state import CC_ADD, CC_RAW, CC_SUB32, CUMULATIVE, MODES, QC, RMODE, ROUNDING, X_NAMES, X_ZERO
+from polyvm.isa.aarch64.state import (
+    CC_ADD,
+    CC_DOUBLE,
+    CC_HALF,
+    CC_RAW,
+    CC_SINGLE,
+    CC_SUB32,
+    CUMULATIVE,
+    MODES,
+    QC,
+    RMODE,
+    ROUNDING,
+    X_NAMES,
+    X_ZERO,
+)
 from polyvm.isa.registers import RegisterTable
 
 TYPE_CHECKING = False
@@ -63,8 +77,21 @@ class Registers(RegisterTable):
             super().set(state, file, index, value)
 
 
+def _compared(x: int, y: int, meaning: int) -> int:
+    """The flags of a comparison of floating-point numbers."""
+    bits, infinity = {CC_DOUBLE: (64, 0x7FF << 52), CC_SINGLE: (32, 0x7F8 << 20), CC_HALF: (16, 0x7C00)}[meaning]
+    top = 1 << bits - 1
+    sizes = [v & top - 1 for v in (x, y)]
+    if max(sizes) > infinity:
+        return 3 << 28
+    first, second = (-size if v & top else size for v, size in zip((x, y), sizes, strict=True))
+    return (8 if first < second else 6 if first == second else 2) << 28
+
+
 def _flags(x: int, y: int, meaning: int) -> int:
     """N, Z, C and V in bits 31 to 28 from the flags as they are kept (flags.py)."""
+    if meaning > CC_RAW:
+        return _compared(x, y, meaning)
     if not CC_ADD <= meaning <= CC_SUB32:
         return x & _NZCV
     bits = 32 if meaning & 2 else 64

@@ -7,7 +7,7 @@ from polyvm.ir import I64, I128, StateLayout
 X_SP, X_ZERO, X_SINK = 31, 32, 33  # in file x: the stack pointer, what reads as 0, where writes to xzr go
 
 # What the condition flags are (see flags.py).
-CC_ADD, CC_SUB, CC_ADD32, CC_SUB32, CC_RAW = range(5)
+CC_ADD, CC_SUB, CC_ADD32, CC_SUB32, CC_RAW, CC_DOUBLE, CC_SINGLE, CC_HALF = range(8)
 
 # FPCR: the place of the rounding mode, the IR's numbers of nearest, up, down, to zero; AHP, DN, FZ and FZ16, which are the IR's.
 RMODE, ROUNDING, MODES = 22, (0, 3, 2, 1), 0x0708_0000
