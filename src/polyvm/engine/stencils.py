@@ -173,8 +173,11 @@ class StencilEmitter(HandlerEmitter):
     def bail(self) -> str:
         if not self._bail_label:
             self._bail_label = self.label()
-            self._bails.append((self._bail_label, SLOT, self._back()))
+            self._bails.append((self._bail_label, 0, self._back()))
         return self._bail_label
+
+    def _slot_at(self, distance: int) -> str:
+        return SLOT  # nobody looks at it
 
     def go_on(self) -> None:
         if self._restore_mode:
