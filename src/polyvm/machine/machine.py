@@ -165,9 +165,13 @@ class Machine:
             vm.close()
             if ending.reason != "reset" or not self.config.restart:
                 break
+            with self._lock:
+                if self._pending is not ending:  # `stop` came meanwhile
+                    ending = self._pending or ending
+                    break
+                self._pending = None
             try:
                 self._board = self._make_board()
-                self._pending = None
                 vm = self._assemble(self._board)
             except (PolyvmError, OSError) as error:
                 ending = Ending("failed", detail=f"it could not be started again: {error}")

@@ -108,6 +108,7 @@ class Microvm:
     def _add(self, device: VirtioDevice) -> None:
         number = len(self.transports)
         if number >= len(IRQS):
+            device.close()
             raise UsageError(f"a microvm has room for {len(IRQS)} virtio devices")
         irq, base = IRQS[number], MMIO + STRIDE * number
         transport = VirtioMmio(device, self.pc.line(irq), self.host.warn)
