@@ -152,6 +152,38 @@ def test_stop_works_at_any_time_and_leaves_nothing(guest: str, tmp_path: Path) -
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (descriptors, threads)
 
 
+def test_stop_works_between_restarts(guest: str, tmp_path: Path) -> None:
+    """A machine that restarts without end is stopped at whatever moment `stop` comes."""
+    rng = random.Random(2)
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    for _ in range(8):
+        machine = Machine(MachineConfig(kernel=guest, restart=True, memory=32 << 20, disks=(DiskConfig(str(image)),)))
+        resets: list[bytes] = []
+        machine.console.listen(lambda data, machine=machine: machine.guest_reset("by the test") if b"r" in data else resets.append(data))
+        machine.start()
+        time.sleep(rng.random() * 0.3)
+        began = time.monotonic()
+        assert machine.stop().reason == "stopped"
+        assert time.monotonic() - began < 10
+
+
+def test_a_machine_has_room_for_seventeen_virtio_devices(guest: str, tmp_path: Path) -> None:
+    """More are refused, and what was opened for them is closed."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    disks = []
+    for i in range(18):
+        path = tmp_path / f"disk{i}"
+        path.write_bytes(bytes(4096))
+        disks.append(DiskConfig(str(path)))
+    with pytest.raises(UsageError, match="room for 17"):
+        Machine(MachineConfig(kernel=guest, disks=tuple(disks)))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with Machine(MachineConfig(kernel=guest, disks=tuple(disks[:13]), rng=False)) as machine:
+        text = machine.console.expect("ready\n", timeout=60)
+        assert text.count("disk read 0\n") == 13
+
+
 def test_a_disk_is_used_by_one_machine(guest: str, tmp_path: Path) -> None:
     """A second machine on the same writable disk is refused, with the way out."""
     image = tmp_path / "disk"

@@ -70,6 +70,10 @@ class Host(Protocol):
         """The guest asked for a reset."""
         ...
 
+    def guest_off(self) -> None:
+        """The guest powered the machine off."""
+        ...
+
     def guest_exit(self, code: int) -> None:
         """The guest ended the machine."""
         ...
