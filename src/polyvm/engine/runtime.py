@@ -234,8 +234,10 @@ class Runtime:
     def warm(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Go to `block`, which was counted and is to have stencils soon."""
         b = self.b
-        b.hstore(block, self.get(cpu, "warm_list"), BLOCK_PLAIN)
-        self.put(cpu, "warm_list", block)
+        # An entry that was taken back is counted again: once is enough.
+        with b.if_(b.hload(block, I64, BLOCK_PLAIN).eq(0)):
+            b.hstore(block, self.get(cpu, "warm_list"), BLOCK_PLAIN)
+            self.put(cpu, "warm_list", block)
         left = budget - b.hload(block, I32, BLOCK_N).zext(I64)
         with b.if_(left.slt(0)):
             b.tailcall("budget_out", cpu, slot, block, left, mem, attr)
