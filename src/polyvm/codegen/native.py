@@ -24,7 +24,7 @@ def host_cpu() -> str:
 
 
 # Not used: rare exits of regions save sixteen vector registers (`engine/exits.py`), and wide ones make some processors slower.
-# LLVM clears the upper halves of vector registers where a function returns even if its convention preserves them (preserve_allcc).
+# LLVM clears the upper halves of vector registers at a return even where the convention (preserve_allcc) preserves them.
 _WITHOUT = "".join(f",-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "fp16", "bf16")) + ",-vzeroupper"
 
 
