@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polyvm.errors import MemoryFault
-from polyvm.mem import CODE, EXEC, PAGE_SIZE, READ, WRITE, Arena
+from polyvm.mem import CODE, EXEC, PAGE_SIZE, READ, WRITE, Arena, host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 AT = 0x40000
 
@@ -108,3 +109,34 @@ def test_moved_memory_keeps_its_content_and_leaves_no_hole(arena: Arena, to: int
     assert (arena.read(to, 5), arena.read(to + PAGE_SIZE, 6), arena.read(to + 3 * PAGE_SIZE, 1)) == (b"first", b"second", b"\0")
     for address in range(AT - PAGE_SIZE, AT + 8 * PAGE_SIZE, PAGE_SIZE):
         assert host_protection(arena, address) == ("rw-" if to <= address < to + 4 * PAGE_SIZE else "---")
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_mapping_that_grows_or_moves_leaves_nothing_unmapped(
+    arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shared: bool, move: bool
+) -> None:
+    content = bytes(page % 251 + 1 for page in range(6) for _ in range(PAGE_SIZE))
+    (tmp_path / "file").write_bytes(content)
+    with open(tmp_path / "file", "r+b") as file:
+        arena.map(AT, 2 * PAGE_SIZE, READ | WRITE, fd=file.fileno(), offset=PAGE_SIZE, shared=shared, path=str(tmp_path / "file"))
+    arena.write(AT + PAGE_SIZE + 8, b"changed")
+    if move:
+        arena.map(AT + 2 * PAGE_SIZE, PAGE_SIZE, READ)
+    real, calls = host._mremap, [0]
+
+    def watched(*arguments: object) -> object:
+        result = real(*arguments)
+        calls[0] += 1
+        assert all(host_protection(arena, AT + page * PAGE_SIZE) for page in range(-1, 6))
+        return result
+
+    monkeypatch.setattr(host, "_mremap", watched)
+    new = arena.remap(AT, 2 * PAGE_SIZE, 4 * PAGE_SIZE, may_move=True)
+    assert (new != AT) == move
+    assert calls[0]
+    expected = bytearray(content[PAGE_SIZE : 5 * PAGE_SIZE])
+    expected[PAGE_SIZE + 8 : PAGE_SIZE + 15] = b"changed"
+    assert arena.read(new, 4 * PAGE_SIZE) == expected
+    arena.write(new + 3 * PAGE_SIZE, b"end")
+    assert ((tmp_path / "file").read_bytes()[4 * PAGE_SIZE :][:3] == b"end") == shared

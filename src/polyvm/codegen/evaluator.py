@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from polyvm.errors import EvaluationError
 from polyvm.ir import softfloat
+from polyvm.ir.aes import STEPS
 from polyvm.ir.fold import BINARY, LANEWISE, fold
 from polyvm.ir.ops import ENV, RMM, ROUNDING
 from polyvm.ir.softfloat import FORMATS
@@ -169,7 +170,7 @@ _FP_COMPARE = {"feq": softfloat.eq, "flt": softfloat.lt, "fle": softfloat.le}
 _FP_TO_INT = {"f2si": softfloat.f2si, "f2ui": softfloat.f2ui}
 _INT_TO_FP = {"si2f": softfloat.si2f, "ui2f": softfloat.ui2f}
 _FP = {*_FP_ARITHMETIC, *_FP_COMPARE, *_FP_TO_INT, *_INT_TO_FP, "frint", "f2f"}
-_FOLDED = {*LANEWISE, "bitcast", "tbl"}
+_FOLDED = {*LANEWISE, "bitcast", "tbl", *STEPS}
 
 
 class _Run:

@@ -184,6 +184,26 @@ class Emitter(RulesEmitter):
         indices = self.intrinsic(f"uadd.sat.{vector}", vector, [(vector, self.ref(v.args[1])), (vector, beyond)])
         self.set(v, self.intrinsic("x86.ssse3.pshuf.b.128", vector, [(vector, self.ref(v.args[0])), (vector, indices)]))
 
+    def _aes(self, name: str, value: str) -> str:
+        """One of x86-64's AES instructions on a <2 x i64>, with a round key of 0 where it takes one."""
+        pair = "<2 x i64>"
+        keys = "" if name == "aesimc" else f", {pair}"
+        self.module.declare(f"llvm.x86.aesni.{name}", f"declare {pair} @llvm.x86.aesni.{name}({pair}{keys})")
+        return self.temp(f"call {pair} @llvm.x86.aesni.{name}({pair} {value}{keys and f'{keys} zeroinitializer'})")
+
+    def _aes_step(self, v: Value) -> None:
+        value = self.temp(f"bitcast {self.typed(v.args[0])} to <2 x i64>")
+        if v.op == "aes_mix":
+            # There is no instruction for this alone; one that undoes the rest comes first.
+            value = self._aes("aesdeclast", value)
+        name = {"aes_sub": "aesenclast", "aes_isub": "aesdeclast", "aes_mix": "aesenc", "aes_imix": "aesimc"}[v.op]
+        self.define(v, f"bitcast <2 x i64> {self._aes(name, value)} to {self.llvm_type(v.type)}")
+
+    op_aes_sub = _aes_step
+    op_aes_isub = _aes_step
+    op_aes_mix = _aes_step
+    op_aes_imix = _aes_step
+
     def lane_by_lane(self, v: Value) -> None:
         """What the host has no vectors for; scalar arguments beside vectors serve all lanes."""
         vector = self.llvm_type(v.type)

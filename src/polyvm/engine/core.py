@@ -283,6 +283,10 @@ class Core:
             if code == exits.PROTECT:
                 self._protect()
                 continue
+            if code == exits.HOSTFAULT and not self._get("arg1"):
+                from polyvm.engine.evaluate import locate_fault
+
+                locate_fault(self)
             if code != exits.EVAL:
                 return code
             code = self._evaluate()

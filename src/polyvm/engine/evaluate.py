@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from polyvm.engine.core import Core
 
 _M64 = (1 << 64) - 1
+_LONGEST = 8  # instructions that one handler does
 
 
 class CoreMachine:
@@ -57,6 +58,66 @@ class CoreMachine:
     @fp_rm.setter
     def fp_rm(self, mode: int) -> None:
         self.core.fp_rm = mode
+
+
+class _Accessed(Exception):
+    """An instruction comes to an access of `size` bytes at `address`."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.address = address
+        self.size = size
+
+
+class _Looking(CoreMachine):
+    """A core on which nothing is changed."""
+
+    def set(self, slot: str, index: int, value: int) -> None:
+        """Nothing."""
+
+    def load(self, address: int, size: int) -> int:
+        """Guest memory is not looked at."""
+        raise _Accessed(address, size)
+
+    def store(self, address: int, size: int, value: int) -> None:
+        """The same."""
+        raise _Accessed(address, size)
+
+    fp_flags = 0
+    fp_rm = 0
+
+
+def locate_fault(core: Core) -> None:
+    """The host has refused an access, and the core is at the start of what one handler does: at an instruction or at several.
+    Those before the one that makes the access are done. Moves the pc there; where no instruction is found it stays."""
+    from polyvm.codegen.evaluator import evaluate
+
+    wanted = core.exit_address - core.arena.base
+    start, at = core.pc, core.pc
+    for done in range(_LONGEST):
+        core.pc = at
+        length = core.insn_length
+        core.pc = start
+        try:
+            decoded = core.isa.decode(int.from_bytes(core.arena.read(at, length), "little")) if length else None
+        except MemoryFault:
+            return
+        if decoded is None:
+            return
+        machine = _Looking(core, length, _M64)
+        machine.pc, machine.next_pc = at, at + length
+        b = core.isa.builder()
+        decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
+        try:
+            outcome = evaluate(b.body, machine, {})
+        except _Accessed as access:
+            if access.address <= wanted < access.address + access.size:
+                core.pc = at
+                core.instructions += done
+                return
+        else:
+            if outcome.code is not None or outcome.next_pc is not None:
+                return
+        at += length
 
 
 def evaluate_instruction(core: Core, mask: int = _M64) -> int:

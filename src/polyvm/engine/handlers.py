@@ -71,10 +71,12 @@ class HandlerEmitter(Emitter):
         self.slow = slow
         self.terminates = terminates
         self.slot = SLOT
+        self._distance = 0  # of `slot` from SLOT
+        self._accesses = False
         self.bailed = False
         self._wrote = False
         self._stored = False  # only that: it may be done once more
-        self._bails: list[tuple[str, str, str | None]] = []
+        self._bails: list[tuple[str, int, str | None]] = []
         self._bail_label = ""
         self._restore_mode = False
 
@@ -92,7 +94,8 @@ class HandlerEmitter(Emitter):
     def following(self, slow: str, *, terminates: bool) -> None:
         """What follows belongs to the next slot: another instruction of a fused sequence, which can be started over by
         itself."""
-        self.slot = self.temp(f"add i64 {self.slot}, {SLOT_SIZE}")
+        self._distance += SLOT_SIZE
+        self.slot = self.temp(f"add i64 {SLOT}, {self._distance}")
         self.slow = slow
         self.terminates = terminates
         self._wrote = self._stored = False
@@ -114,7 +117,7 @@ class HandlerEmitter(Emitter):
 
     def tail(self, callee: str, arguments: str = "") -> None:
         """Go on in another function of the interpreter."""
-        arguments = arguments or self.arguments(self.slot)
+        arguments = arguments or self.arguments(self._slot_at(self._distance))
         self.line(f"musttail call {CONVENTION} void {callee}({arguments})")
         self.line("ret void")
         self.terminated = True
@@ -123,7 +126,7 @@ class HandlerEmitter(Emitter):
         """The label that hands over to the slow twin."""
         if not self._bail_label:
             self._bail_label = self.label()
-            self._bails.append((self._bail_label, self.slot, self.slow))
+            self._bails.append((self._bail_label, self._distance, self.slow))
         return self._bail_label
 
     @property
@@ -135,7 +138,8 @@ class HandlerEmitter(Emitter):
         """End the handler: the next slot of the block."""
         if self._restore_mode:
             self._write_control(self.temp(f"load i32, ptr {self.field('frm')}"))
-        following = self.temp(f"add i64 {self.slot}, {SLOT_SIZE}")
+        distance = self._distance + SLOT_SIZE
+        following = self._slot_at(distance)
         if self.slow is None:
             # A store to a page with decoded code has moved the epoch: what follows must be decoded anew.
             seen, now = self.load64(CPU, self.record["epoch"]), self._epoch()
@@ -144,8 +148,17 @@ class HandlerEmitter(Emitter):
             self.place(stale)
             self._resync()
             self.place(fresh)
-        handler = self.load64(following, 0)
+        handler = self.load64(SLOT, distance)
         self.tail(self.temp(f"inttoptr i64 {handler} to ptr"), self.arguments(following))
+
+    def _slot_at(self, distance: int) -> str:
+        """A slot of the sequence, to go on at. Where the host refuses an access, SLOT's register tells the instruction: so LLVM
+        must not move it on before."""
+        if not distance:
+            return SLOT
+        if not self._accesses:
+            return self.temp(f"add i64 {SLOT}, {distance}")
+        return self.temp(f'call i64 asm sideeffect "lea {distance}($1), $0", "=r,r"(i64 {SLOT})')
 
     def _epoch(self) -> str:
         return self.load64(self.load64(CPU, self.record["epoch_ptr"]), 0)
@@ -174,10 +187,10 @@ class HandlerEmitter(Emitter):
         """End the function: the next slot where the body said nothing else, then the cold end."""
         if not self.terminated:
             self.go_on()
-        for label, slot, slow in self._bails:
+        for label, distance, slow in self._bails:
             self.bailed = True
             self.place(label)
-            self.tail(f"@{slow}", self.arguments(slot))
+            self.tail(f"@{slow}", self.arguments(self._slot_at(distance)))
         super().finish()
 
     # -- guest state ------------------------------------------------------------------------------------------
@@ -213,6 +226,7 @@ class HandlerEmitter(Emitter):
 
     def check(self, address: str, size: int, access: str) -> None:
         """Make sure that the access is allowed; go on only if so."""
+        self._accesses = True
         good = self.label()
         if self.may_bail or (self._stored and access == "w" and self.slow is not None and not self._wrote):
             shift = size.bit_length() - 1
@@ -379,7 +393,7 @@ class HandlerEmitter(Emitter):
         out, go = self.label(), self.label()
         self.branch_to(self.temp(f"icmp slt i64 {left}, 0"), out, go, unlikely=True)
         self.place(out)
-        self.tail("@budget_out", self.arguments(self.slot, block, left))
+        self.tail("@budget_out", self.arguments(self._slot_at(self._distance), block, left))
         self.place(go)
         first = self.temp(f"add i64 {block}, {BLOCK_HEADER}")
         handler = self.temp(f"inttoptr i64 {self.load64(block, BLOCK_HEADER)} to ptr")

@@ -85,7 +85,7 @@ def _require_host() -> str:
         raise UnsupportedError(f"the software engine runs on x86-64 hosts only, not on {machine}")
     said = _host_features()
     features = said.split()
-    missing = [name for name in ("fma", "f16c", "sse4_1", "cx16", "pclmulqdq") if features and name not in features]
+    missing = [name for name in ("fma", "f16c", "sse4_1", "cx16", "pclmulqdq", "aes") if features and name not in features]
     if missing:
         raise UnsupportedError(f"this CPU lacks {', '.join(missing)}; the software engine needs x86-64-v3")
     return said

@@ -246,11 +246,13 @@ class Runtime:
 
     def host_fault(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         self.put(cpu, "code", exits.HOSTFAULT)
+        self.put(cpu, "arg1", 0)
         self.b.tailcall("leave_inside", cpu, slot, block, budget, mem, attr)
 
     def region_fault(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """The same in a compiled region. The guest's registers are those with which it was entered, and so is the pc."""
         self.put(cpu, "granted", 0)
+        self.put(cpu, "arg1", 1)
         self._leave(cpu, exits.HOSTFAULT)
 
     # -- slots that are no guest instruction --------------------------------------------------------------------

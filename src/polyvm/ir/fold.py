@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.errors import EvaluationError
+from polyvm.ir.aes import STEPS
 from polyvm.ir.types import Type
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def fold(op: str, type_: Type, arg_types: list[Type], args: list[int]) -> int | 
         return fold_lane(op, type_, first, args)
     if op == "tbl":
         return tbl(*args)
+    if op in STEPS:
+        return STEPS[op](*args)
     if op == "bitcast" or (op == "select" and first.lanes == 1):
         return fold_lane(op, Type("int", type_.total_bits), Type("int", first.total_bits), args)
     if op not in LANEWISE:

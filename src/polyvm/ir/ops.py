@@ -78,6 +78,10 @@ lane        ai   type  -  -                undefined for an index beyond the lan
 with_lane   aai  same  -  -
 shuffle     aA   type  -  lanes            lane numbers count through both arguments
 tbl         iI   same  -  -                v16i8: the first argument's lanes that the second's name; 0 for 16 and more
+aes_sub     i    same  -  -                v16i8: SubBytes and ShiftRows of FIPS 197
+aes_isub    i    same  -  -                their inverses
+aes_mix     i    same  -  -                MixColumns
+aes_imix    i    same  -  -                its inverse
 # floating point: IEEE 754-2019; flags accrue in the environment. rules, none: a NaN result is the canonical quiet NaN, tiny
 # results are detected after rounding; propagate: NaNs come from operands, the first signaling one, else the first quiet one (fma:
 # of c, a, b), tiny results are detected before rounding, and the environment's mode counts (DEFAULT_NAN …)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.errors import VerifyError
+from polyvm.ir.aes import STEPS
 from polyvm.ir.ops import OPS
 from polyvm.ir.types import I1, I8, I64
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 _TERMINATORS = frozenset(("jump", "branch", "indirect", "exit", "ret", "tailcall"))
 _INPUTS = frozenset(("const", "operand", "param"))
 _LANES = frozenset((
-    "select", "splat", "lane", "with_lane", "shuffle", "tbl", "zext", "sext", "trunc", "f2f", "f2si", "f2ui", "si2f", "ui2f",
+    "select", "splat", "lane", "with_lane", "shuffle", "tbl", *STEPS, "zext", "sext", "trunc",
+    "f2f", "f2si", "f2ui", "si2f", "ui2f",
 ))  # fmt: skip
 _OPTIONAL = frozenset(("name", "hint", "callee", "rules", "silent", "inner"))
 
@@ -101,7 +103,7 @@ class _Verifier:
         elif value.op == "shuffle":
             lanes: tuple[int, ...] = value.attrs["lanes"]
             good = value.type is first.element.vector(len(lanes)) and all(0 <= lane < 2 * first.lanes for lane in lanes)
-        elif value.op == "tbl":
+        elif value.op == "tbl" or value.op in STEPS:
             good = first.lanes == 16 and first.bits == 8
         else:
             good = value.type.lanes == first.lanes

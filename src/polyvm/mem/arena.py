@@ -33,7 +33,7 @@ from polyvm.mem.attributes import (
     WATCH_W,
     WRITE,
 )
-from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_mmap, host_move, host_mprotect, host_mremap, host_munmap
+from polyvm.mem.host import MAP_FIXED, MAP_NORESERVE, host_grow, host_mmap, host_move, host_mprotect, host_mremap, host_munmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -462,13 +462,15 @@ class Arena:
         offset = found.piece(old, old + 1).offset
         self._set_attributes(old, old + old_length, 0)
         keep = min(old_length, new_length)
+        # No part of the arena is left unmapped for a moment, in which another thread's mapping could come there.
         if shared or path.startswith("/"):
-            if new == old:
-                # The pages after it are reserve: free them, so that the host can grow the mapping in place.
-                host_munmap(self.base + old + old_length, new_length - old_length)
-            host_mremap(self.base + old, keep, new_length, self.base + new if new != old else None)
+            if not keep:
+                host_mremap(self.base + old, 0, new_length, self.base + new)  # a second mapping of the same
+            elif new != old:
+                host_move(self.base + old, keep, self.base + new)
+            if new_length > keep > 0:
+                host_grow(self.base + new, keep, new_length - keep, shared=shared)
         else:
-            # No part of the arena is left unmapped for a moment, in which another thread's mapping could come there.
             if new != old:
                 host_move(self.base + old, keep, self.base + new)
             if new_length > keep:

@@ -21,6 +21,7 @@ MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _FAILED = (1 << 64) - 1
+_PAGE = 1 << 12
 
 
 def _error(what: str) -> OSError:
@@ -61,6 +62,25 @@ def host_move(address: int, length: int, target: int) -> None:
         _remap(address, length, length, flags | _MREMAP_DONTUNMAP, target)
     except OSError:
         _remap(address, length, length, flags, target)
+
+
+def host_grow(address: int, length: int, grow: int, *, shared: bool) -> None:
+    """Make a mapping of a file, of whole pages, longer where it is, in place of what is mapped behind it. At no moment is
+    anything there unmapped, so that no other mapping of this process can come there; raises OSError."""
+    end = address + length
+    if shared:
+        # "Old size" zero is a second mapping of the same file (mremap(2)): from the last page on.
+        copy = _remap(end - _PAGE, 0, _PAGE + grow, _MREMAP_MAYMOVE, None)
+        _remap(copy + _PAGE, grow, grow, _MREMAP_MAYMOVE | _MREMAP_FIXED, end)
+        host_munmap(copy, _PAGE)
+        return
+    last = _remap(end - _PAGE, _PAGE, _PAGE, _MREMAP_MAYMOVE | _MREMAP_DONTUNMAP, None)
+    try:
+        longer = _remap(last, _PAGE, _PAGE + grow, _MREMAP_MAYMOVE, None)
+    except OSError:
+        _remap(last, _PAGE, _PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, end - _PAGE)
+        raise
+    _remap(longer, _PAGE + grow, _PAGE + grow, _MREMAP_MAYMOVE | _MREMAP_FIXED, end - _PAGE)
 
 
 def _remap(address: int, old: int, new: int, flags: int, target: int | None) -> int:

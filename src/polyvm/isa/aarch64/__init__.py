@@ -28,6 +28,10 @@ MODULES = (
     "a64_simd_indexed",
     "a64_simd_dot",
     "a64_simd_memory",
+    "a64_simd_float",
+    "a64_simd_float_misc",
+    "a64_crypto",
+    "a64_crypto_sm",
     "a64_atomic",
     "a64_system",
 )

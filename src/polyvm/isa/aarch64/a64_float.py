@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.ir import F32, I32, I64
+from polyvm.ir import I64, Type
 from polyvm.ir.ops import RDN, RMM, RNE, RTZ, RUP
 from polyvm.isa.aarch64.flags import NAMES as CONDITIONS
-from polyvm.isa.aarch64.floats import ALL, D, Format, H, S, fpcr, fpsr, number_or, set_fpcr, set_fpsr
+from polyvm.isa.aarch64.floats import ALL, BY_BITS, D, Format, H, fpcr, fpsr, number_or, set_fpcr, set_fpsr
 from polyvm.isa.aarch64.operands import VD, XD, Small, V, X, insn
 
 if TYPE_CHECKING:
@@ -83,18 +83,19 @@ def _integral(mode: int | None, *, exact: bool = False) -> Callable[[A64, Value,
     return lambda b, x, env: b.frint(x, env if mode is None else mode, exact=exact)
 
 
-def _integral_in(bits: int, *, truncates: bool) -> Callable[[A64, Value, Value], Value]:
+def integral_in(bits: int, *, truncates: bool) -> Callable[[A64, Value, Value], Value]:
     """FEAT_FRINTTS: what does not fit an integer of so many bits becomes the least one."""
 
     def build(b: A64, x: Value, env: Value) -> Value:
         mode = b.const(env.type, RTZ) if truncates else env
         integer = x.type.with_kind("int")
-        b.fconvert("f2si", x, I32 if bits == 32 else I64, mode)  # raises what has to be raised
+        result = Type("int", bits, x.type.lanes)
+        b.fconvert("f2si", x, result, mode)  # raises what has to be raised
         rounded = b.frint(x, mode, exact=False).bitcast(integer)
-        fmt = S if x.type is F32 else D
+        fmt = BY_BITS[x.type.bits]
         limit = (bits - 1 + fmt.bias) << fmt.mantissa
         size = rounded & (fmt.sign - 1)
-        least = b.const(integer, fmt.sign | limit)
+        least = b.const(integer, integer.splat(fmt.sign | limit))
         return b.select(size.ult(limit), rounded, least).bitcast(x.type)
 
     return build
@@ -203,7 +204,7 @@ for _fmt in ALL:
     if _fmt is not H:
         for _opcode, _name, _bits in (("010000", "frint32z", 32), ("010001", "frint32x", 32), ("010010", "frint64z", 64),
                                       ("010011", "frint64x", 64)):  # fmt: skip
-            _unary(_fmt, _opcode, _name, _integral_in(_bits, truncates=_name[-1] == "z"), "FRINTTS")
+            _unary(_fmt, _opcode, _name, integral_in(_bits, truncates=_name[-1] == "z"), "FRINTTS")
     for _source in ALL:
         if _source is not _fmt:
             _between(_fmt, _source)

@@ -10,7 +10,21 @@ from __future__ import annotations
 # extends another, its value is the larger one.
 _ROWS = """
 FP       0       -    pfr0:16=0
-FP16     9       -    pfr0:16=1
+AdvSIMD  1       -    pfr0:20=0
+FP16     9,10    -    pfr0:16=1,pfr0:20=1
+AES      3       -    isar0:4=1
+PMULL    4       -    isar0:4=2
+SHA1     5       -    isar0:8=1
+SHA2     6       -    isar0:12=1
+SHA512   21      -    isar0:12=2
+SHA3     17      -    isar0:32=1
+SM3      18      -    isar0:36=1
+SM4      19      -    isar0:40=1
+RDM      12      -    isar0:28=1
+DotProd  20      -    isar0:44=1
+FHM      23      -    isar0:48=1
+FCMA     14      -    isar1:16=1
+I8MM     -       13   isar1:52=1
 JSCVT    13      -    isar1:12=1
 FRINTTS  -       8    isar1:32=1
 LSE      8       -    isar0:20=2

@@ -190,6 +190,9 @@ FORMATS: dict[str, Show] = {
     "index": lambda value, pc: str(value),
     # an immediate of 8 bits as a floating-point number
     "float8": _float8,
+    # how far complex numbers are turned
+    "turn90": lambda value, pc: f"#{90 * value}",
+    "turn180": lambda value, pc: f"#{90 + 180 * value}",
     # each of 8 bits as a byte
     "bytes8": lambda value, pc: f"#{sum(255 << 8 * i for i in range(8) if value >> i & 1):#x}",
     "hint": lambda value, pc: HINTS.get(value, f"hint #{value:#x}"),
