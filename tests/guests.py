@@ -9,7 +9,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Guest:
-    """One guest. `loader` is the dynamic linker's name, `debian` what Debian calls the architecture, `suite` a release that has it."""
+    """One guest. `loader` is the dynamic linker's name, `debian` what Debian calls the architecture, `suite` a release that has
+    it."""
 
     name: str
     loader: str

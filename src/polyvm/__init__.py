@@ -2,6 +2,7 @@
 
     run, Process, Completed     guest programs, in the manner of `subprocess`
     Cpu                         one bare processor: memory, registers, hooks
+    Machine, MachineConfig      a whole machine, in hardware; DiskConfig, NetConfig, Ending
     Syscall … Until, Exit       why `Cpu.run` came back
     errors                      the error tree
 
@@ -13,8 +14,9 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
-    "Access", "BlockCount", "Breakpoint", "Budget", "Completed", "Cpu", "Exit", "Fault", "Hook", "Illegal", "Process",
-    "Stopped", "Syscall", "Unsupported", "Until", "__version__", "demo_program", "errors", "run",
+    "Access", "BlockCount", "Breakpoint", "Budget", "Completed", "Cpu", "DiskConfig", "Ending", "Exit", "Fault", "Hook",
+    "Illegal", "Machine", "MachineConfig", "NetConfig", "Process", "Stopped", "Syscall", "Unsupported", "Until",
+    "__version__", "demo_program", "errors", "run",
 ]  # fmt: skip
 
 TYPE_CHECKING = False
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from polyvm.api.hooks import Access, Hook
     from polyvm.api.process import Completed, Process, run
     from polyvm.api.programs import demo_program
+    from polyvm.machine import DiskConfig, Ending, Machine, MachineConfig, NetConfig
     from polyvm.vcpu.exit_types import (
         Breakpoint,
         Budget,
@@ -41,6 +44,7 @@ _HOMES = {
     "polyvm.api.hooks": ("Access", "Hook"),
     "polyvm.api.process": ("Completed", "Process", "run"),
     "polyvm.api.programs": ("demo_program",),
+    "polyvm.machine": ("DiskConfig", "Ending", "Machine", "MachineConfig", "NetConfig"),
     "polyvm.vcpu.exit_types": (
         "Breakpoint", "Budget", "Exit", "Fault", "Illegal", "Stopped", "Syscall", "Unsupported", "Until",
     ),

@@ -14,10 +14,13 @@ import pytest
 
 from polyvm.accel import cpuid, get
 from polyvm.accel.kvm_x86_64 import set_msr_filter, supported_cpuid
+from polyvm.devices import Loop, Wire
+from polyvm.devices.virtio import Rng, VirtioMmio
 from polyvm.errors import UsageError
+from polyvm.machine.board import Buses
 from polyvm.mem.guest import GuestMemory
 from polyvm.vcpu.contract import DebugControl, MsiRoute, PinRoute, VmConfig
-from polyvm.vcpu.machine_exits import Debug, EmulationFailure, Halt, InterruptWindow, Msr, PortIo, Shutdown
+from polyvm.vcpu.machine_exits import Debug, EmulationFailure, Halt, Interrupted, InterruptWindow, Msr, PortIo, Shutdown
 from tests.accel.guests import CODE, assemble
 from tests.accel.paging import identity
 from tests.accel.subjects import RecordingBus
@@ -369,6 +372,40 @@ def test_a_64_bit_kernel_with_timer_second_processor_ring_3_and_a_device(tmp_pat
     assert bus.log[-1] == ("write", device + 0x54, 4, 0x600D)
 
 
+def test_a_kernel_drives_a_virtio_device(tmp_path: Path) -> None:
+    """Its driver negotiates, fills a queue and gets random bytes, all through virtio-mmio's registers."""
+    memory = GuestMemory([(0, 0xA0000), (0x100000, 0x100000)])
+    memory.write(0x100000, kernel(tmp_path))
+    memory.write(0x8000, assemble("xor ax, ax; mov ds, ax; mov byte ptr [0x5030], 1; 1: hlt; jmp 1b", origin=0x8000))
+    loop = Loop()
+    device = VirtioMmio(Rng(memory, loop), Wire())
+    buses = Buses()
+    buses.mmio.add(0xD000_0000, device.SIZE, device, "entropy")
+    loop.start()
+    with get("kvm").create_vm(VmConfig(memory=memory, irqchip="full", vcpus=2)) as vm:
+        first, second = vm.create_vcpu(0), vm.create_vcpu(1)
+        special, regs = first.get_special_regs(), first.get_regs()
+        special.long_mode(identity(memory))
+        regs.rip, regs.rflags = 0x100000, 2
+        first.set_special_regs(special)
+        first.set_regs(regs)
+        thread = threading.Thread(target=second.run)
+        thread.start()
+        end = time.monotonic() + 20
+        while memory.read_u64(0x5008) < 3 and time.monotonic() < end:  # interrupts taken in ring 3: it has come to its end
+            timer = threading.Timer(0.05, first.kick)
+            timer.start()
+            assert first.run_with(buses) == Interrupted()
+            timer.cancel()
+        second.kick()
+        thread.join(10)
+    assert memory.read_u64(0x5028) == 0x74726976
+    assert memory.read_u64(0x5038) != 0
+    loop.stop()
+    device.close()
+    memory.close()
+
+
 def test_64_bit_mmio_and_dirty_log(start: Any) -> None:
     """Accesses of 8 bytes come whole, and the dirty log sees writes through page tables."""
     vm, memory, vcpu = start("nop")
@@ -456,3 +493,10 @@ def test_a_vm_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     assert "there is no" in Kvm(device=str(tmp_path / "nothing")).probe().reason
     assert "not a KVM" in Kvm(device="/dev/null").probe().reason
     assert "not on mips" in Kvm(machine="mips").probe().reason
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/accelerators.md's machine prints its letter."""
+    text = (Path(__file__).parents[2] / "docs" / "accelerators.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out == "A\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -111,3 +112,16 @@ def test_stats_table(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "polyvm", "run", "--stats", f"--stats-file={target}", HELLO]
     subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
     assert "instructions" in target.read_text()
+
+
+def test_accel_says_what_is_here_and_why_not_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each accelerator has a line; one that is missing has a reason; with --json it is data."""
+    assert main(["accel"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["accelerator", "here"]
+    assert main(["accel", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in entries] == [line.split()[0] for line in lines[1 : len(entries) + 1]]
+    assert all(entry["present"] or entry["reason"] for entry in entries)
+    assert main(["accel", "--features"]) == 0
+    assert "  no   " in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 import threading
 import tracemalloc
@@ -13,7 +14,10 @@ import pytest
 
 from polyvm.devices import I8042, Bus, Loop, Port92, Registers, Rtc, Uart16550, Wire
 from polyvm.devices.disk import open_disk
+from polyvm.devices.network import Stream
 from polyvm.devices.virtio import Blk, Console, Rng, VirtioDevice
+from polyvm.devices.virtio.net import Net
+from polyvm.devices.virtio.vsock import Vsock
 from polyvm.mem.guest import GuestMemory
 from tests.devices.driver import INDIRECT, NEXT, RAM, RAM_SIZE, WRITE, Driver, attached, wait_for
 
@@ -28,7 +32,17 @@ def make_blk(memory: GuestMemory, loop: Loop, tmp: Path) -> Blk:
     return Blk(memory, loop, open_disk(str(image)))
 
 
+def make_net(memory: GuestMemory, loop: Loop, tmp: Path) -> Net:
+    ours, theirs = socket.socketpair()
+    for _ in range(20):
+        theirs.send(struct.pack(">I", 100) + bytes(100))
+    theirs.close()
+    return Net(memory, loop, Stream(ours), bytes.fromhex("525400123456"))
+
+
 MAKERS: dict[str, Maker] = {
+    "vsock": lambda memory, loop, tmp: Vsock(memory, loop, 3, str(tmp / "sock")),
+    "net": make_net,
     "rng": lambda memory, loop, tmp: Rng(memory, loop),
     "console": lambda memory, loop, tmp: Console(memory, loop, len),
     "blk": make_blk,

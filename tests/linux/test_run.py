@@ -62,11 +62,14 @@ int main(int argc, char **argv)
         else if (!strcmp(what, "create")) printf("create %d\n", open(rest, O_CREAT | O_WRONLY, 0600) < 0 ? errno : 0);
         else if (!strcmp(what, "stat")) { struct stat s; printf("stat %d\n", stat(rest, &s) ? errno : 0); }
         else if (!strcmp(what, "unlink")) printf("unlink %d\n", unlink(rest) ? errno : 0);
-        else if (!strcmp(what, "link")) { char *to = strchr(rest, ','); *to++ = 0; printf("symlink %d\n", symlink(rest, to) ? errno : 0); }
+        else if (!strcmp(what, "link")) { char *to = strchr(rest, ','); *to++ = 0; printf("symlink %d\n", symlink(rest, to) ?
+        errno : 0); }
         else if (!strcmp(what, "chdir")) printf("chdir %d\n", chdir(rest) ? errno : 0);
         else if (!strcmp(what, "socket")) printf("socket %d\n", socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno : 0);
-        else if (!strcmp(what, "fork")) { fflush(stdout); pid_t p = fork(); if (!p) _exit(0); printf("fork %d\n", p < 0 ? errno : 0); }
-        else if (!strcmp(what, "map")) printf("map %d\n", mmap(0, atol(rest), 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? errno : 0);
+        else if (!strcmp(what, "fork")) { fflush(stdout); pid_t p = fork(); if (!p) _exit(0); printf("fork %d\n", p < 0 ? errno
+        : 0); }
+        else if (!strcmp(what, "map")) printf("map %d\n", mmap(0, atol(rest), 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+        MAP_FAILED ? errno : 0);
         else if (!strcmp(what, "spin")) { volatile long n = 0; for (;;) n++; }
         fflush(stdout);
     }

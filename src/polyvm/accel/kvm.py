@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # The feature of `Capabilities` that each extension stands for.
 _EXTENSIONS = {
     "readonly_memory": k.CAP_READONLY_MEM,
-    "dirty_ring": k.CAP_DIRTY_LOG_RING,
     "irqchip": k.CAP_IRQCHIP,
     "split_irqchip": k.CAP_SPLIT_IRQCHIP,
     "pit": x.CAP_PIT2,
@@ -39,7 +38,7 @@ _X86_ONLY = ("split_irqchip", "pit", "msr_exits", "msr_filter", "cpuid", "hide_f
 # What kvm_pvm, a KVM without virtualisation in hardware, does not do although it has the extension.
 _PVM = "the host's KVM is kvm_pvm, which runs guests without virtualisation in hardware"
 _PVM_MISSING = {
-    "hide_features": f"{_PVM}: user code of the guest sees the host's CPUID",
+    "hide_features": f"{_PVM}: the guest sees the host's CPUID",
     "software_breakpoints": f"{_PVM}: its emulator does not do int3",
     "nested": _PVM,
 }
@@ -112,7 +111,7 @@ class Kvm:
         found |= {"dirty_log": True, "full_system": True, "software_breakpoints": found["single_step"]}
         found |= {"hardware_breakpoints": found["single_step"] if x86 else bool(has(k.CAP_GUEST_DEBUG_HW_BPS))}
         found |= {"hide_features": True, "real_mode": True, "irqchip": found["irqchip"] if x86 else bool(has(k.CAP_DEVICE_CTRL))}
-        missing: dict[str, str] = {}
+        missing = {"dirty_ring": "polyvm takes KVM's bitmaps"}
         if not x86:
             for name in _X86_ONLY:
                 found[name] = False

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from polyvm.vcpu.contract import Accelerator
 
 # Best first. Each module has an `accelerator`.
-ACCELERATORS = ("kvm", "hvf", "whpx")
+ACCELERATORS = ("kvm", "hvf", "whpx", "vz", "soft")
 
 
 def get(name: str) -> Accelerator:

@@ -40,11 +40,13 @@ _GDT_PVH = (0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x00008B0000000067)
 
 
 def start(
-    memory: GuestMemory, kernel: Kernel, memory_map: Sequence[tuple[int, int, int]], cmdline: str, initrd: bytes, seed: bytes
-) -> tuple[X86Regs, X86Special]:
+    memory: GuestMemory, kernel: Kernel, memory_map: Sequence[tuple[int, int, int]], cmdline: str, initrd: bytes, seed: bytes,
+    rsdp: int = 0,
+) -> tuple[X86Regs, X86Special]:  # fmt: skip
     """Put `kernel` with all that it is given into `memory`; the registers to start it with.
 
-    `memory_map` has (address, size, type). Raises KernelError where something does not fit.
+    `rsdp` is where ACPI's tables begin, if there are any. `memory_map` has (address, size, type). Raises KernelError where
+    something does not fit.
     """
     low_end = max(address + size for address, size, kind in memory_map if kind == RAM and address < 1 << 32)
     line, longest = cmdline.encode(), min(kernel.cmdline_max, _CMDLINE_ROOM - 1)
@@ -63,8 +65,8 @@ def start(
     where = _place_initrd(memory, kernel, low_end, initrd)
     memory.write(_CMDLINE, line + b"\0")
     if kernel.protocol == PVH:
-        return _pvh(memory, kernel, memory_map, where, len(initrd))
-    return _linux64(memory, kernel, memory_map, where, len(initrd), len(line), seed)
+        return _pvh(memory, kernel, memory_map, where, len(initrd), rsdp)
+    return _linux64(memory, kernel, memory_map, where, len(initrd), len(line), seed, rsdp)
 
 
 def _place_initrd(memory: GuestMemory, kernel: Kernel, low_end: int, initrd: bytes) -> int:
@@ -82,14 +84,14 @@ def _place_initrd(memory: GuestMemory, kernel: Kernel, low_end: int, initrd: byt
 
 
 def _pvh(
-    memory: GuestMemory, kernel: Kernel, memory_map: Sequence[tuple[int, int, int]], initrd: int, initrd_size: int
+    memory: GuestMemory, kernel: Kernel, memory_map: Sequence[tuple[int, int, int]], initrd: int, initrd_size: int, rsdp: int
 ) -> tuple[X86Regs, X86Special]:
     for i, (address, size, kind) in enumerate(memory_map):
         memory.write(_MAP + 24 * i, struct.pack("<QQII", address, size, kind, 0))
     if initrd_size:
         memory.write(_MODULE, struct.pack("<QQQQ", initrd, initrd_size, 0, 0))
     modules = (1, _MODULE) if initrd_size else (0, 0)
-    memory.write(_START_INFO, struct.pack("<IIIIQQQQII", _MAGIC, 1, 0, *modules, _CMDLINE, 0, _MAP, len(memory_map), 0))
+    memory.write(_START_INFO, struct.pack("<IIIIQQQQII", _MAGIC, 1, 0, *modules, _CMDLINE, rsdp, _MAP, len(memory_map), 0))
     memory.write(_GDT, struct.pack(f"<{len(_GDT_PVH)}Q", *_GDT_PVH))
     special = X86Special()
     special.protected_mode()
@@ -100,7 +102,7 @@ def _pvh(
 
 def _linux64(
     memory: GuestMemory, kernel: Kernel, memory_map: Sequence[tuple[int, int, int]], initrd: int, initrd_size: int, line: int,
-    seed: bytes
+    seed: bytes, rsdp: int,
 ) -> tuple[X86Regs, X86Special]:
     params = bytearray(4096)
     if kernel.setup:
@@ -109,6 +111,7 @@ def _linux64(
         struct.pack_into("<H", params, 0x1FE, 0xAA55)
         params[0x202:0x208] = b"HdrS" + struct.pack("<H", 0x20C)
         struct.pack_into("<I", params, 0x230, 0x1000000)
+    struct.pack_into("<Q", params, 0x70, rsdp)
     params[0x210] = 0xFF  # a loader without a number of its own
     struct.pack_into("<II", params, 0x218, initrd, initrd_size)
     struct.pack_into("<I", params, 0x228, _CMDLINE)

@@ -18,6 +18,7 @@ _COMMANDS = {
     "boot": "Boot a whole machine, in hardware.",
     "disasm": "Show the code in a file as assembly.",
     "info": "Show the host, the engines, the guests and the caches.",
+    "accel": "Show what can run guests here, and why not the rest.",
     "cache": "Show or clear the cache of compiled code.",
 }
 

@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--firmware", metavar="FILE", help="With --board=bios: the firmware.  [default: SeaBIOS of this host]")
 @click.option("--accel", metavar="NAME", help="The accelerator.  [default: the best that there is; see polyvm accel]")
+@click.option("--acpi", is_flag=True, help="Describe the devices by ACPI tables, in place of words on the kernel's command line.")
 @click.option("--restart", is_flag=True, help="Start again when the guest resets, in place of ending.")
 def command(
     kernel: str | None, initrd: str | None, cmdline: str, disks: tuple[str, ...], nets: tuple[str, ...], vsock: str | None,
-    memory: str, smp: str, console: str, board: str, firmware: str | None, accel: str | None, restart: bool,
+    memory: str, smp: str, console: str, board: str, firmware: str | None, accel: str | None, acpi: bool, restart: bool,
 ) -> int:  # fmt: skip
     """Boot a machine, with its console on the terminal. Ctrl-A x ends it, Ctrl-A h shows what else there is."""
     try:
@@ -55,7 +56,7 @@ def command(
         config = MachineConfig(
             board=board, kernel=kernel, initrd=initrd, cmdline=cmdline, firmware=firmware, memory=integer(memory, "--memory") &
             ~0xFFF, vcpus=integer(smp, "--smp"), disks=tuple(map(_disk, disks)), nets=tuple(map(_net, nets)),
-            vsock=_vsock(vsock) if vsock is not None else None, console=console, accelerator=accel, restart=restart,
+            vsock=_vsock(vsock) if vsock is not None else None, console=console, accelerator=accel, restart=restart, acpi=acpi,
         )  # fmt: skip
         return _status(interact(Machine(config, warn=complain)))
     except (PolyvmError, OSError) as error:

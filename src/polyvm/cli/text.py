@@ -28,3 +28,14 @@ def table(rows: list[tuple[str, str]], indent: str = "") -> str:
     """
     width = max((len(left) for left, _ in rows), default=0)
     return "\n".join(f"{indent}{left:<{width}}  {right}".rstrip() for left, right in rows)
+
+
+def columns(rows: list[tuple[str, ...]], indent: str = "") -> str:
+    """Any number of columns.
+
+    >>> print(columns([("a", "bc", "d"), ("abc", "b", "")]))
+    a    bc  d
+    abc  b
+    """
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

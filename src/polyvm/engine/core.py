@@ -192,6 +192,7 @@ class Core:
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
+        self.tallied = False
         self.exits: dict[int, int] = {}
         self._set("buckets", self._buckets)
         self._set("arena_start", self._code)
@@ -571,12 +572,22 @@ class Core:
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Address, number of instructions and entry count of each block decoded since the last flush."""
+        jit = self.jit_source.jit if self.jit_source is not None and self.tallied else None
+        inside = jit.entered() if jit is not None else {}
         for bucket in (ctypes.c_uint64 * (1 << BUCKET_BITS)).from_address(self._buckets):
             block = bucket
             while block:
                 words = (ctypes.c_uint64 * (BLOCK_HEADER // 8)).from_address(block)
-                yield words[BLOCK_PC // 8], words[BLOCK_N // 8] & 0xFFFFFFFF, words[BLOCK_COUNT // 8]
+                pc = words[BLOCK_PC // 8]
+                yield pc, words[BLOCK_N // 8] & 0xFFFFFFFF, words[BLOCK_COUNT // 8] + inside.pop(pc, (0, 0))[1]
                 block = words[BLOCK_NEXT // 8]
+        for pc, (instructions, count) in inside.items():
+            yield pc, instructions, count
+
+    def tally(self) -> None:
+        """From now on compiled code counts blocks as the interpreter does."""
+        self.tallied = True
+        self._drop_regions()
 
     # -- statistics -------------------------------------------------------------------------------------------
 

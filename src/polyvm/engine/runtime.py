@@ -158,6 +158,8 @@ class Runtime:
         self.put(cpu, "host_sp", b.emit("entry_sp", I64))
         n = b.hload(block, I32, BLOCK_N).zext(I64)
         pc = b.hload(block, I64, BLOCK_PC)
+        # Its entry is counted already, and will be again if it is left now.
+        b.hstore(block, b.hload(block, I64, BLOCK_COUNT) - 1, BLOCK_COUNT)
         with b.if_(self.get(cpu, "granted").sgt(budget + n)):
             count_slice(self, cpu)
         limit = self.settle(cpu, budget + n)
@@ -185,6 +187,7 @@ class Runtime:
                 self.settle(cpu, grant)
                 b.ret()
             self._enter(cpu, slot, short, grant, mem, attr)
+        b.hstore(block, b.hload(block, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
         b.tailcall("", b.hload(block, I64, BLOCK_HEADER), cpu, block + BLOCK_HEADER, block, grant - n, mem, attr)
 
     def _find_or_leave(self, cpu: Value, budget: Value) -> Value:
@@ -225,6 +228,7 @@ class Runtime:
         found = self._find_or_leave(cpu, budget)
         left = budget - b.hload(found, I32, BLOCK_N).zext(I64)
         with b.if_(left.slt(0)):
+            b.hstore(found, b.hload(found, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
             b.tailcall("budget_out", cpu, slot, found, left, mem, attr)
         handler = b.local(b.hload(found, I64, BLOCK_FIRST))
         with b.if_(handler.get().eq(0)):

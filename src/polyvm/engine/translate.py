@@ -319,6 +319,14 @@ class RegionEmitter(AccessEmitter):
             before = self.temp(f"load i64, ptr {place}, !noalias !7")
             self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
 
+    def _tally_way(self) -> None:
+        """Count that the block is entered from inside; where it is entered from elsewhere, its header does."""
+        size = len(self.spec.blocks)
+        self.module.declare("entered", f"@entered = hidden global [{size} x i64] zeroinitializer")
+        place = f"getelementptr (i8, ptr @entered, i64 {8 * self._numbers[self._block.spec.pc]})"
+        before = self.temp(f"load i64, ptr {place}, !noalias !7")
+        self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
+
     def _counter(self, counter: int) -> str:
         size = COUNTERS * len(self.spec.blocks)
         self.module.declare("counters", f"@counters = hidden global [{size} x i64] zeroinitializer")
@@ -357,6 +365,8 @@ class RegionEmitter(AccessEmitter):
     def _charge(self, block: Block) -> None:
         left = self.temp("load i64, ptr %budget")
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
+        if self.spec.tallied:
+            self._tally_way()
 
     def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):

@@ -53,6 +53,8 @@ class Bios:
     def __init__(self, config: MachineConfig, console: Console, host: Host) -> None:
         if config.kernel is not None or config.initrd is not None or config.cmdline:
             raise UsageError("the board bios boots from its disk; kernel, initrd and command line go with the board microvm")
+        if config.acpi:
+            raise UsageError("the board bios has no ACPI; --acpi goes with the board microvm")
         if config.nets or config.vsock or config.console != "serial" or len(config.disks) > 1:
             raise UsageError("the board bios has COM1 and one disk; network, vsock and virtio consoles go with the board microvm")
         if config.memory < _LEAST:
@@ -106,6 +108,9 @@ class Bios:
     def start(self) -> None:
         """Begin."""
         self.loop.start()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """COM1 has no size."""
 
     def close(self) -> None:
         """Close the disk."""

@@ -70,6 +70,10 @@ class Host(Protocol):
         """The guest asked for a reset."""
         ...
 
+    def guest_off(self) -> None:
+        """The guest powered the machine off."""
+        ...
+
     def guest_exit(self, code: int) -> None:
         """The guest ended the machine."""
         ...
@@ -95,6 +99,10 @@ class Board(Protocol):
 
     def start(self) -> None:
         """Let the devices begin."""
+        ...
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The console's terminal has this size."""
         ...
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ class MachineConfig:
     """A machine. `board` is "microvm", which boots `kernel`, or "bios", which starts `firmware` (default: SeaBIOS) from a disk.
 
     `memory` is in bytes. `cmdline` is added to what the board needs. `console` is "serial" or "virtio". `vsock` is (context id
-    of the guest, path of the Unix socket). With `restart` a reset starts the machine again, else it ends it.
+    of the guest, path of the Unix socket). With `restart` a reset starts the machine again, else it ends it. With `acpi` a
+    microvm describes its devices by ACPI tables, in place of words on the kernel's command line.
     """
 
     board: str = "microvm"
@@ -46,6 +47,7 @@ class MachineConfig:
     console: str = "serial"
     accelerator: str | None = None
     restart: bool = False
+    acpi: bool = False
 
 
 @dataclass(frozen=True, slots=True)

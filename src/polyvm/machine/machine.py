@@ -76,6 +76,10 @@ class Machine:
         """The guest asked for a reset."""
         self._end(Ending("reset", detail=why))
 
+    def guest_off(self) -> None:
+        """The guest powered the machine off."""
+        self._end(Ending("shutdown"))
+
     def guest_exit(self, code: int) -> None:
         """The guest wrote to the exit port."""
         self._end(Ending("exit", code))
@@ -111,6 +115,12 @@ class Machine:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         return self._ending or Ending("stopped")
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the guest the size of its terminal; only virtio consoles have one."""
+        board = self._board
+        if board is not None:
+            board.resize(columns, rows)
 
     @property
     def ending(self) -> Ending | None:
@@ -161,9 +171,13 @@ class Machine:
             vm.close()
             if ending.reason != "reset" or not self.config.restart:
                 break
+            with self._lock:
+                if self._pending is not ending:  # `stop` came meanwhile
+                    ending = self._pending or ending
+                    break
+                self._pending = None
             try:
                 self._board = self._make_board()
-                self._pending = None
                 vm = self._assemble(self._board)
             except (PolyvmError, OSError) as error:
                 ending = Ending("failed", detail=f"it could not be started again: {error}")

@@ -9,8 +9,9 @@
     port 70              clock, interrupt 8
     port 3f8             COM1, interrupt 4
     port 501             exit port
+    port 600             sleep control, with ACPI
 
-Linux learns of the virtio devices from its command line (virtio_mmio.device=SIZE@ADDRESS:INTERRUPT).
+Linux learns of the virtio devices from its command line (virtio_mmio.device=SIZE@ADDRESS:INTERRUPT), or from ACPI tables.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from polyvm.devices import Loop
 from polyvm.devices.disk import open_disk
 from polyvm.devices.virtio import Blk, Console, Rng, VirtioDevice, VirtioMmio
 from polyvm.errors import UsageError
-from polyvm.machine import mptable
+from polyvm.machine import acpi, mptable
 from polyvm.machine.board import Buses, Host, PcDevices, memory_map, memory_ranges
 from polyvm.mem.guest import GuestMemory
 
@@ -37,6 +38,7 @@ MMIO, STRIDE = 0xD000_0000, 0x1000
 IRQS = (5, 6, 7, 9, 10, 11, 12, 14, 15, *range(16, mptable.PINS))
 CMDLINE = "reboot=k panic=-1 pci=off i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd"
 """What Linux needs to know of the board: that only the keyboard controller can reset it, and what is not there to look for."""
+CMDLINE_ACPI = "panic=-1 pci=off"
 _LEAST = 16 << 20
 
 
@@ -65,6 +67,8 @@ class Microvm:
         self._vm: Vm | None = None
         self.loop = Loop(failed=self._failed)
         self.loops = [self.loop]
+        if config.acpi:
+            self.buses.ports.add(acpi.SLEEP_PORT, acpi.SleepPort.SIZE, acpi.SleepPort(host.guest_off), "sleep control")
         serial = config.console == "serial"
         self.pc = PcDevices(self.buses, self.loop, console if serial else None, host, lambda data: None)
         if serial:
@@ -88,12 +92,23 @@ class Microvm:
             loop = Loop("disk", failed=self._failed)
             self.loops.append(loop)
             self._add(Blk(memory, loop, open_disk(disk.path, disk.readonly, disk.overlay), disk.serial))
+        for net in self.config.nets:
+            from polyvm.devices.network import Passt, Tap
+            from polyvm.devices.virtio.net import Net, mac_address
+
+            mac = mac_address(net.mac)
+            self._add(Net(memory, self.loop, Tap(net.name) if net.kind == "tap" else Passt(), mac))
+        if self.config.vsock is not None:
+            from polyvm.devices.virtio.vsock import Vsock
+
+            self._add(Vsock(memory, self.loop, *self.config.vsock))
         if self.config.rng:
             self._add(Rng(memory, self.loop))
 
     def _add(self, device: VirtioDevice) -> None:
         number = len(self.transports)
         if number >= len(IRQS):
+            device.close()
             raise UsageError(f"a microvm has room for {len(IRQS)} virtio devices")
         irq, base = IRQS[number], MMIO + STRIDE * number
         transport = VirtioMmio(device, self.pc.line(irq), self.host.warn)
@@ -105,10 +120,10 @@ class Microvm:
     def cmdline(self) -> str:
         """The command line: what the board needs, the console unless the user names one, the user's, and the devices."""
         own = self.config.cmdline
-        words = [CMDLINE]
+        words = [CMDLINE_ACPI if self.config.acpi else CMDLINE]
         if not any(word.startswith("console=") for word in own.split()):
             words.append("console=ttyS0" if self.config.console == "serial" else "console=hvc0")
-        devices = [t.command_line(base, irq) for t, (base, irq) in zip(self.transports, self._places)]
+        devices = [] if self.config.acpi else [t.command_line(base, irq) for t, (base, irq) in zip(self.transports, self._places)]
         head, sep, tail = own.partition(" -- ")  # what follows is for init
         return " ".join([*words, *([head] if head else []), *devices]) + (sep + tail if sep else "")
 
@@ -125,7 +140,12 @@ class Microvm:
     def prepare(self, vcpus: list[X86Vcpu]) -> None:
         """Kernel, command line, tables; the first vCPU at the kernel's entry. The others wait for INIT and SIPI."""
         self.memory.write(mptable.FLOATING, mptable.tables(len(vcpus)))
-        regs, special = start(self.memory, self.kernel, memory_map(self.config.memory), self.cmdline, self.initrd, os.urandom(32))
+        rsdp = 0
+        if self.config.acpi:
+            places = [(base, VirtioMmio.SIZE, irq) for base, irq in self._places]
+            self.memory.write(rsdp := acpi.RSDP, acpi.tables(len(vcpus), places))
+        where = memory_map(self.config.memory)
+        regs, special = start(self.memory, self.kernel, where, self.cmdline, self.initrd, os.urandom(32), rsdp)
         first = vcpus[0]
         was = first.get_special_regs()
         special.apic_base = was.apic_base
@@ -136,6 +156,12 @@ class Microvm:
         """Begin."""
         for loop in self.loops:
             loop.start()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Virtio consoles have a size."""
+        for transport in self.transports:
+            if isinstance(transport.device, Console):
+                transport.device.resize(columns, rows)
 
     def close(self) -> None:
         """End the work, close the disks."""

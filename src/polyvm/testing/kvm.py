@@ -63,6 +63,11 @@ class ScriptedKvm(k.Library):
         self.scripts = [Script(steps) for steps in scripts]
         self.slots: dict[int, Slot] = {}
         self.calls: list[int] = []
+        self.devices: list[int] = []  # types of devices made in the kernel
+        self.attributes: list[tuple[int, int, int | None]] = []  # group, attribute, value
+        self.features: list[tuple[int, int]] = []  # target and features of each vCPU
+        self.levels: list[tuple[int, int]] = []  # interrupts and their levels
+        self.debug: list[Any] = []
         self.open_descriptors: set[int] = set()
         self._vcpus: dict[int, _Vcpu] = {}
         self._next = 1000
@@ -118,6 +123,21 @@ class ScriptedKvm(k.Library):
             return 0
         if code == k.CREATE_DEVICE:
             data.fd = self.open("")
+            self.devices.append(data.type)
+            return 0
+        if code == k.SET_DEVICE_ATTR:
+            size = 4 if data.group == a.DEV_ARM_VGIC_GRP_NR_IRQS else 8
+            value = int.from_bytes(ctypes.string_at(data.addr, size), "little") if data.addr else None
+            self.attributes.append((data.group, data.attr, value))
+            return 0
+        if code == k.IRQ_LINE:
+            self.levels.append((data.irq, data.level))
+            return 0
+        if code == a.SET_GUEST_DEBUG and self.machine == "aarch64":
+            self.debug.append(data)
+            return 0
+        if code == a.ARM_VCPU_INIT and self.machine == "aarch64":
+            self.features.append((data.target, data.features[0]))
             return 0
         return self._kept(self._vcpus.get(fd), code, data)
 

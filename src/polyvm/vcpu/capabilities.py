@@ -25,7 +25,7 @@ FEATURES: Mapping[str, str] = {
     "msr_exits": "exits for model specific registers",
     "msr_filter": "a filter of model specific registers",
     "cpuid": "CPUID leaves of our own",
-    "hide_features": "hiding CPUID features from user code too",
+    "hide_features": "hiding CPUID features",
     "xsave": "the whole extended state (XSAVE)",
     "single_step": "single steps",
     "software_breakpoints": "exits at breakpoint instructions",
@@ -34,6 +34,7 @@ FEATURES: Mapping[str, str] = {
     "nested": "virtual machines inside of the guest",
     "full_system": "kernels: privileged modes, paging, interrupts",
     "real_mode": "16-bit code",
+    "whole_machine": "whole machines of its own, without a run loop",
 }
 
 
@@ -66,6 +67,7 @@ class Capabilities:
     nested: bool = False
     full_system: bool = False
     real_mode: bool = False
+    whole_machine: bool = False
     missing: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def has(self, feature: str) -> bool:
@@ -77,7 +79,7 @@ class Capabilities:
         """A sentence on why `feature` is missing; empty where it is there."""
         if self.has(feature):
             return ""
-        return self.missing.get(feature) or f"the accelerator does not have {FEATURES[feature]}"
+        return self.missing.get(feature) or "this accelerator does not have that"
 
     def require(self, feature: str) -> None:
         """Raise UnsupportedError with the reason where `feature` is missing."""
