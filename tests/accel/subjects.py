@@ -132,6 +132,7 @@ def _hvf(guest: str) -> Callable[[list[tuple[Any, ...]]], Any]:
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "kvm": lambda: Subject("kvm", "x86_64", lambda steps: Kvm(), scripted=False),
     "soft-riscv64": lambda: Subject("soft-riscv64", "riscv64", lambda steps: Soft(), scripted=False),
+    "soft-aarch64": lambda: Subject("soft-aarch64", "aarch64", lambda steps: Soft(), scripted=False),
     "kvm-x86_64-scripted": lambda: Subject("kvm-x86_64-scripted", "x86_64", _kvm("x86_64"), scripted=True),
     "kvm-aarch64-scripted": lambda: Subject("kvm-aarch64-scripted", "aarch64", _kvm("aarch64"), scripted=True),
     "whpx-scripted": lambda: Subject("whpx-scripted", "x86_64", _whpx, scripted=True),

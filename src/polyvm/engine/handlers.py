@@ -350,12 +350,10 @@ class HandlerEmitter(Emitter):
         busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
         away, good = self.label(), self.label()
         odd = self.temp(f"icmp ne i8 {busy}, 0")
-        if self.may_bail:
-            self.branch_to(odd, self.bail(), good, unlikely=True)
-        else:
-            self.branch_to(odd, away, good, unlikely=True)
-            self.place(away)
-            self._exit(exits.EVAL, [])
+        # A slow twin could do no more.
+        self.branch_to(odd, away, good, unlikely=True)
+        self.place(away)
+        self._exit(exits.EVAL, [])
         self.place(good)
 
     def environment(self) -> str:
