@@ -16,7 +16,7 @@ from polyvm.testing import HaltStep, PortRead, PortWrite, ScriptedHvf, ScriptedK
 from polyvm.vcpu.contract import VmConfig
 from polyvm.vcpu.exit_types import Syscall
 from polyvm.vcpu.machine_exits import Halt, PortIo
-from tests.accel.guests import CODE, GUESTS, Guest, assemble_riscv64
+from tests.accel.guests import CODE, GUESTS, Guest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,8 +80,8 @@ class Subject:
                 regs = vcpu.get_regs()
                 regs.rip, regs.rflags, regs.rsp = CODE, 2, 0x9000 - 0x400 * number
                 vcpu.set_regs(regs)
-            elif self.guest == "riscv64":
-                memory.write(CODE + 0x800 * number, assemble_riscv64(guest.riscv64) if isinstance(guest, Guest) else guest)
+            elif self.name.startswith("soft"):
+                memory.write(CODE + 0x800 * number, guest.user_code(self.guest) if isinstance(guest, Guest) else guest)
                 regs = vcpu.get_regs()
                 regs.pc = CODE + 0x800 * number
                 vcpu.set_regs(regs)
@@ -89,7 +89,7 @@ class Subject:
 
     def ended(self, vcpu: Any, found: object) -> bool:
         """Whether the guest is at its end: a halt, or a system call of user code, which then goes on after it."""
-        if isinstance(found, Syscall) and self.name == "soft":
+        if isinstance(found, Syscall) and self.name.startswith("soft"):
             regs = vcpu.get_regs()
             regs.pc = found.next_pc
             vcpu.set_regs(regs)
@@ -131,7 +131,8 @@ def _hvf(guest: str) -> Callable[[list[tuple[Any, ...]]], Any]:
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {
     "kvm": lambda: Subject("kvm", "x86_64", lambda steps: Kvm(), scripted=False),
-    "soft": lambda: Subject("soft", "riscv64", lambda steps: Soft(), scripted=False),
+    "soft-riscv64": lambda: Subject("soft-riscv64", "riscv64", lambda steps: Soft(), scripted=False),
+    "soft-aarch64": lambda: Subject("soft-aarch64", "aarch64", lambda steps: Soft(), scripted=False),
     "kvm-x86_64-scripted": lambda: Subject("kvm-x86_64-scripted", "x86_64", _kvm("x86_64"), scripted=True),
     "kvm-aarch64-scripted": lambda: Subject("kvm-aarch64-scripted", "aarch64", _kvm("aarch64"), scripted=True),
     "whpx-scripted": lambda: Subject("whpx-scripted", "x86_64", _whpx, scripted=True),

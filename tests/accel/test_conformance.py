@@ -253,7 +253,7 @@ def test_a_write_to_read_only_memory_is_mmio(subject: Subject) -> None:
     from polyvm.testing import HaltStep, Touch
     from tests.accel.guests import Guest
 
-    guest = Guest("mov bx, 0xf000; mov ds, bx; mov dword ptr [0x20], 0x12345678; hlt", (Touch(ROM + 0x20, 4, 0x12345678), HaltStep()), "li a0, 0xf0000; li a1, 0x12345678; sw a1, 0x20(a0); ecall")
+    guest = Guest("mov bx, 0xf000; mov ds, bx; mov dword ptr [0x20], 0x12345678; hlt", (Touch(ROM + 0x20, 4, 0x12345678), HaltStep()), "li a0, 0xf0000; li a1, 0x12345678; sw a1, 0x20(a0); ecall", "mov x0, 0xf0000; movz w1, 0x5678; movk w1, 0x1234, lsl 16; str w1, [x0, 0x20]; svc 0")
     _, memory, (vcpu,) = subject.vm(guest)
     memory.write(ROM + 0x20, b"firm")
     bus = RecordingBus()
@@ -283,7 +283,7 @@ def test_removed_memory_is_mmio(subject: Subject) -> None:
     from polyvm.testing import HaltStep, Touch
     from tests.accel.guests import Guest
 
-    guest = Guest("mov dword ptr es:[0x30], 1; hlt; mov dword ptr es:[0x30], 2; hlt", (Touch(DEVICE + 0x30, 4, 1), HaltStep(), Touch(DEVICE + 0x30, 4, 2), HaltStep()), "li a0, 0xd0000; li a1, 1; sw a1, 0x30(a0); ecall; li a1, 2; sw a1, 0x30(a0); ecall")
+    guest = Guest("mov dword ptr es:[0x30], 1; hlt; mov dword ptr es:[0x30], 2; hlt", (Touch(DEVICE + 0x30, 4, 1), HaltStep(), Touch(DEVICE + 0x30, 4, 2), HaltStep()), "li a0, 0xd0000; li a1, 1; sw a1, 0x30(a0); ecall; li a1, 2; sw a1, 0x30(a0); ecall", "mov x0, 0xd0000; mov w1, 1; str w1, [x0, 0x30]; svc 0; mov w1, 2; str w1, [x0, 0x30]; svc 0")
     vm, memory, (vcpu,) = subject.vm(guest)
     slot = vm.add_memory(DEVICE, memory.host_address(0x20000, 0x1000), 0x1000)
     bus = RecordingBus()
@@ -303,6 +303,14 @@ def test_overlapping_and_odd_memory_is_refused(subject: Subject) -> None:
         vm.add_memory(0x200800, memory.host, 0x1000)
     with pytest.raises(UsageError, match="no memory slot"):
         vm.remove_memory(77)
+
+
+def test_a_vm_is_closed_at_the_end_of_its_block(subject: Subject) -> None:
+    """`with` closes it."""
+    with subject.make([(), ()]).create_vm(VmConfig(guest=subject.guest)) as vm:
+        vcpu = vm.create_vcpu(0)
+    with pytest.raises(UsageError, match="closed"):
+        vcpu.run()
 
 
 def test_memory_stays_while_the_vm_uses_it(subject: Subject) -> None:

@@ -171,3 +171,25 @@ def test_mistakes_get_a_sentence(cpu: Cpu) -> None:
         Cpu("vax")
     with pytest.raises((UsageError, KeyError)):
         cpu.regs["q0"]
+
+
+@pytest.mark.parametrize("mode", ["auto:0.01", "quick:0", "full:0"])
+def test_compiled_code_counts_blocks_when_it_is_told_to(mode: str) -> None:
+    with Cpu("riscv64", jit=mode) as cpu:
+        cpu.map(CODE, 0x1000, "rx")
+        cpu.map(DATA, 0x4000, "rw")
+        put(
+            cpu,
+            "li a0, 100000\nloop: andi a1, a0, 7\nbnez a1, skip\naddi a2, a2, 1\njal f\nskip: addi a0, a0, -1\nbnez a0, loop\n"
+            "li a0, 100\nouter: li a3, 0x20000\nli a4, 300\ninner: ld a5, 0(a3)\nadd a6, a6, a5\naddi a3, a3, 8\naddi a4, a4, -1\n"
+            "bnez a4, inner\naddi a0, a0, -1\nbnez a0, outer\necall\nf: addi a7, a7, 3\nret",
+        )
+        cpu.run(CODE)
+        for _ in range(2):
+            cpu.start_counting()
+            before = cpu.instructions
+            cpu.run(CODE)
+            counts = cpu.count_blocks()
+            # Where a part of a run ends inside a block, the rest is a block of its own.
+            assert abs(sum(block.count * block.instructions for block in counts) - (cpu.instructions - before)) < 50
+            assert 100000 - 10 < max(block.count for block in counts) <= 100000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -150,6 +151,24 @@ def test_stop_works_at_any_time_and_leaves_nothing(guest: str, tmp_path: Path) -
         time.sleep(rng.random() * 0.1)
         assert machine.stop().reason == "stopped"
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (descriptors, threads)
+
+
+def test_random_accesses_of_a_guest(guest: str, tmp_path: Path) -> None:
+    """Twenty thousand random accesses to registers of devices end no machine, and the host's memory stays bounded."""
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(1 << 20))
+    config = MachineConfig(kernel=guest, disks=(DiskConfig(str(image)),), vsock=(3, str(tmp_path / "sock")), memory=32 << 20)
+    with Machine(config) as machine:
+        machine.console.expect("ready\n")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(2):
+            machine.console.send("f")
+            machine.console.expect("fuzzed\n", timeout=60)
+        machine.console.send("q")
+        machine.console.expect("you typed q")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+        assert len(machine.warnings) <= 100
+    assert not any("a device failed" in text for text in machine.warnings)
 
 
 def test_stop_works_between_restarts(guest: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polyvm.cli import main
+from polyvm.machine import Machine, MachineConfig
 from polyvm.machine.terminal import Keys
 
 if TYPE_CHECKING:
@@ -79,6 +81,16 @@ def test_the_terminal_is_raw_and_restored(guests: dict[str, Path], accelerator: 
         assert termios.tcgetattr(terminal.slave) == terminal.before
     finally:
         terminal.close()
+
+
+def test_the_guest_learns_the_size_of_the_terminal(guests: dict[str, Path], accelerator: str) -> None:
+    """A virtio console has the terminal's size, also after it changed."""
+    machine = Machine(MachineConfig(kernel=str(guests["linux"]), console="virtio", accelerator=accelerator))
+    machine.resize(132, 50)
+    device = machine._board.transports[0].device  # type: ignore[union-attr]
+    assert device.config()[:4] == struct.pack("<HH", 132, 50)
+    machine.stop()
+    machine.resize(1, 1)
 
 
 def test_a_signal_restores_the_terminal(guests: dict[str, Path], accelerator: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from polyvm.errors import UnsupportedError, UsageError
 from polyvm.vcpu import machine_exits as exits
@@ -173,6 +173,12 @@ class LibraryVm:
         vcpu = self._new_vcpu(number)
         self.vcpus = [*self.vcpus, vcpu]
         return vcpu
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the machine; what runs comes back first. From a handler of a run, the rest is done when that comes back."""

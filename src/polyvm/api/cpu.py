@@ -308,11 +308,15 @@ class Cpu:
     def count_blocks(self) -> list[BlockCount]:
         """The basic blocks executed so far and how often each was entered, most frequent first.
 
-        Compiled code counts only where it is entered: exact numbers need `jit="off"`.
+        Compiled code counts only where it is entered, unless `start_counting` was called before.
         """
         counts = [BlockCount(pc, instructions, count) for pc, instructions, count in self._core.blocks()]
         counts.sort(key=lambda block: (-block.count, block.pc))
         return counts
+
+    def start_counting(self) -> None:
+        """Count blocks from zero, in compiled code at each of them: that costs it a little time."""
+        self._core.tally()
 
     def coverage(self, bits: int = 16) -> memoryview:
         """A bitmap of ``2**bits`` bits that native code fills: the bit of each executed block, by a hash of its pc.

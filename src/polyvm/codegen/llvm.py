@@ -38,7 +38,8 @@ ORDERS = {"none": "monotonic", "acq": "acquire", "rel": "release", "acqrel": "ac
 class Emitter(RulesEmitter):
     """Writes one LLVM function.
 
-    `convention` is the calling convention; a preserve_nonecc function returns nothing and ends in tail calls.
+    `convention` is the calling convention; a preserve_nonecc function returns nothing and ends in tail calls. `mark` is a number
+    that stands in the 8 bytes before the function.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Emitter(RulesEmitter):
         self.result = result
         self.convention = convention
         self.linkage = linkage
+        self.mark: int | None = None
         self._loops: list[str] = []
 
     # -- function frame ---------------------------------------------------------------------------------------
@@ -61,7 +63,8 @@ class Emitter(RulesEmitter):
             self.line("ret void" if self.result is None else "unreachable")
         result = self.llvm_type(self.result) if self.result else "void"
         params = ", ".join(f"{self.llvm_type(t)} %p{i}" for i, t in enumerate(self.params))
-        head = f"define {self.linkage} {self.convention} {result} @{self.name}({params}) #0 {{\n"
+        mark = "" if self.mark is None else f"prefix {{ i64, i64 }} {{ i64 0, i64 {self.mark} }} "
+        head = f"define {self.linkage} {self.convention} {result} @{self.name}({params}) #0 {mark}{{\n"
         self.module.add(head + "\n".join(self.allocas + self.lines) + "\n}\n")
 
     def region(self, region: Region) -> None:

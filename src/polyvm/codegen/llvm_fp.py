@@ -244,16 +244,19 @@ class FpEmitter(FunctionText):
 
     def integral(self, v: Value) -> str:
         """The argument of `v` rounded to an integral value."""
-        a, mode, type_ = self.ref(v.args[0]), self._mode(v), v.type
-        names = {RNE: "roundeven", RTZ: "trunc", 2: "floor", 3: "ceil", ENV: "rint" if v.attrs["exact"] else "nearbyint"}
-        work = F32 if type_.bits == 16 else type_
+        return self.to_integral(v.type, self.ref(v.args[0]), self._mode(v), exact=v.attrs["exact"])
+
+    def to_integral(self, type_: Type, a: str, mode: int, *, exact: bool) -> str:
+        """`a` rounded to an integral value; of vectors `exact` needs the environment's mode."""
+        names = {RNE: "roundeven", RTZ: "trunc", 2: "floor", 3: "ceil", ENV: "rint" if exact else "nearbyint"}
+        work = F32.vector(type_.lanes) if type_.bits == 16 else type_
         if type_.bits == 16:
             a = self._constrained("fpext", work, [(type_, a)], rounds=False)
         if mode == RMM:
             result = self._half_away(work, a)
         else:
             result = self._constrained(names[mode], work, [(work, a)], rounds=mode == ENV)
-        if v.attrs["exact"] and mode != ENV:
+        if exact and mode != ENV:
             differs = self.intrinsic(f"experimental.constrained.fcmp.{work}", I1, [(work, result), (work, a)],
                                      f'metadata !"one", {_STRICT}')  # fmt: skip
             self._unless_zero(self.temp(f"zext i1 {differs} to i32"), lambda: self.raise_flags(str(INEXACT)))
@@ -267,20 +270,23 @@ class FpEmitter(FunctionText):
         even = self._constrained("roundeven", type_, [(type_, a)], rounds=False)
         # What is left is exact; nothing is, for large numbers, infinities and NaNs.
         size = self.intrinsic(f"fabs.{type_}", type_, [(type_, a)])
-        limit = self.constant(type_, power_of_two(type_, _MANTISSA[type_.bits]))
-        small = self.intrinsic(f"experimental.constrained.fcmp.{type_}", I1, [(type_, size), (type_, limit)],
+        chosen, compare = self.llvm_type(type_.compared), f"experimental.constrained.fcmp.{type_}"
+
+        def power(exponent: int) -> str:
+            return self.constant(type_, type_.splat(power_of_two(type_.element, exponent)))
+
+        small = self.intrinsic(compare, type_.compared, [(type_, size), (type_, power(_MANTISSA[type_.bits]))],
                                f'metadata !"olt", {_STRICT}')  # fmt: skip
         zero = self.constant(type_, 0)
-        from_, to = (self.temp(f"select i1 {small}, {text} {x}, {text} {zero}") for x in (a, even))
+        from_, to = (self.temp(f"select {chosen} {small}, {text} {x}, {text} {zero}") for x in (a, even))
         left = self._constrained("fsub", type_, [(type_, from_), (type_, to)])
-        half = self.intrinsic(f"copysign.{type_}", type_, [(type_, self.constant(type_, power_of_two(type_, -1))), (type_, a)])
-        tie = self.intrinsic(f"experimental.constrained.fcmp.{type_}", I1, [(type_, left), (type_, half)],
-                             f'metadata !"oeq", {_STRICT}')  # fmt: skip
-        one = self.intrinsic(f"copysign.{type_}", type_, [(type_, self.constant(type_, power_of_two(type_, 0))), (type_, a)])
-        step = self.temp(f"select i1 {tie}, {text} {one}, {text} {zero}")
+        half = self.intrinsic(f"copysign.{type_}", type_, [(type_, power(-1)), (type_, a)])
+        tie = self.intrinsic(compare, type_.compared, [(type_, left), (type_, half)], f'metadata !"oeq", {_STRICT}')
+        one = self.intrinsic(f"copysign.{type_}", type_, [(type_, power(0)), (type_, a)])
+        step = self.temp(f"select {chosen} {tie}, {text} {one}, {text} {zero}")
         away = self._constrained("fadd", type_, [(type_, to), (type_, step)])
         away = self.intrinsic(f"copysign.{type_}", type_, [(type_, away), (type_, a)])
-        return self.temp(f"select i1 {small}, {text} {away}, {text} {even}")
+        return self.temp(f"select {chosen} {small}, {text} {away}, {text} {even}")
 
     def _fcompare(self, v: Value) -> None:
         predicate = {"feq": "oeq", "flt": "olt", "fle": "ole"}[v.op]

@@ -21,6 +21,7 @@ class ModuleText:
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._declared: dict[str, str] = {}
+        self.attributes = ""  # more of them, for all functions
 
     def add(self, text: str) -> None:
         """Append a definition."""
@@ -42,7 +43,7 @@ class ModuleText:
 
     def text(self) -> str:
         """The whole module."""
-        attributes = 'attributes #0 = { nounwind strictfp uwtable(sync) "no-trapping-math"="false" }\n'
+        attributes = f'attributes #0 = {{ nounwind strictfp uwtable(sync) {self.attributes} "no-trapping-math"="false" }}\n'
         return "\n".join([*self._parts, *self._declared.values(), attributes])
 
 

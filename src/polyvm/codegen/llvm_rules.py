@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_fp import _MANTISSA, _STRICT, FpEmitter, canonical_nan
 from polyvm.errors import EngineError
-from polyvm.ir.ops import DEFAULT_NAN, ENV, INVALID
-from polyvm.ir.types import F32, F64, Type
+from polyvm.ir.ops import DEFAULT_NAN, ENV, INVALID, RDN, RMM, RNE, RTZ, RUP
+from polyvm.ir.types import F32, F64, I32, Type
 
 if TYPE_CHECKING:
     from polyvm.codegen.llvm_module import ModuleText
@@ -41,7 +41,7 @@ class RulesEmitter(FpEmitter):
         if op in _COMPARE:
             self._compare_lanes(v)
         elif op in ("f2f", "frint"):
-            if source.lanes > 1:
+            if source.lanes > 1 and {source.bits, v.type.bits} == {16, 64}:
                 self.lane_by_lane(v)
             else:
                 self._unary_with_rules(v)
@@ -71,9 +71,7 @@ class RulesEmitter(FpEmitter):
             # The upper half is a copy of the lower one, so that it raises nothing else.
             half, type_ = type_, type_.element.vector(2 * type_.lanes)
             result = self._ruled(v.op, type_, [self._doubled(half, a) for a in args])
-            kept = ", ".join(f"i32 {i}" for i in range(half.lanes))
-            text = self.llvm_type(type_)
-            self.define(v, f"shufflevector {text} {result}, {text} poison, <{half.lanes} x i32> <{kept}>")
+            self.set(v, self._lower(half, result))
             return
         self.set(v, self._ruled(v.op, type_, args))
 
@@ -81,6 +79,12 @@ class RulesEmitter(FpEmitter):
         lanes = ", ".join(f"i32 {i % type_.lanes}" for i in range(2 * type_.lanes))
         text = self.llvm_type(type_)
         return self.temp(f"shufflevector {text} {value}, {text} poison, <{2 * type_.lanes} x i32> <{lanes}>")
+
+    def _lower(self, half: Type, value: str) -> str:
+        """The lower half of a vector, which is of type `half`."""
+        kept = ", ".join(f"i32 {i}" for i in range(half.lanes))
+        text = self.llvm_type(half.element.vector(2 * half.lanes))
+        return self.temp(f"shufflevector {text} {value}, {text} poison, <{half.lanes} x i32> <{kept}>")
 
     def _ruled(self, op: str, type_: Type, args: list[str]) -> str:
         result = self.compute(op, type_, args)
@@ -293,9 +297,7 @@ class RulesEmitter(FpEmitter):
             values = [self._doubled(type_, x) for x in values]
             wide = type_.element.vector(2 * type_.lanes)
             lanes = self._lanes_compared(wide, _COMPARE[v.op], *values, signaling=v.attrs["signaling"])
-            text = self.llvm_type(wide.compared)
-            kept = ", ".join(f"i32 {i}" for i in range(type_.lanes))
-            self.define(v, f"shufflevector {text} {lanes}, {text} poison, <{type_.lanes} x i32> <{kept}>")
+            self.set(v, self._lower(type_.compared, lanes))
             return
         self.set(v, self._lanes_compared(type_, _COMPARE[v.op], *values, signaling=v.attrs["signaling"]))
 
@@ -304,6 +306,14 @@ class RulesEmitter(FpEmitter):
         source, type_ = v.args[0].type, v.type
         a = self.ref(v.args[0])
         op = v.op
+        if op == "frint" and type_.lanes > 1 and type_.total_bits == 64 and type_.bits > 16:
+            half, source = type_, type_.element.vector(2 * type_.lanes)
+            a = self._doubled(half, a)
+            result = self.to_integral(source, a, self._mode(v), exact=v.attrs["exact"])
+            special = self._special(source, result, tiny=False)
+            result = self._unless_special(op, [source], source, [a], result, special)
+            self.set(v, self._lower(half, result))
+            return
         if op == "frint":
             result = self.integral(v)
         elif type_.bits > source.bits:
@@ -319,8 +329,34 @@ class RulesEmitter(FpEmitter):
         source, type_ = v.args[0].type, v.type
         if source.lanes == 1:
             self.plain(v)
-        elif v.op == "si2f" and source.bits == 32 and type_.bits in (32, 64) and source.lanes == 4:
+        elif v.op == "si2f" and source.bits == type_.bits == 32:
             self._mode(v)
-            self.set(v, self._constrained("sitofp", type_, [(source, self.ref(v.args[0]))]))
+            a, wide = self.ref(v.args[0]), I32.vector(4)
+            a = self._doubled(source, a) if source.lanes == 2 else a
+            result = self._constrained("sitofp", F32.vector(4), [(wide, a)])
+            self.set(v, self._lower(type_, result) if source.lanes == 2 else result)
+        elif v.op == "f2si" and source.bits == type_.bits == 32:
+            a = self.ref(v.args[0])
+            result = self._single_to_int(self._doubled(source, a) if source.lanes == 2 else a, self._mode(v))
+            self.set(v, self._lower(type_, result) if source.lanes == 2 else result)
         else:
             self.lane_by_lane(v)
+
+    def _single_to_int(self, a: str, mode: int) -> str:
+        """Four numbers as integers. What is out of range is so after rounding, too, and integral: the host's instructions raise
+        what they should. They answer with the least integer there."""
+        single, integer = F32.vector(4), I32.vector(4)
+        text, ints = self.llvm_type(single), self.llvm_type(integer)
+        rounded = a
+        if mode == RMM:
+            self.temp(f'call {text} asm sideeffect "vroundps $$0, $1, $0", "=x,x"({text} {a})')  # raises inexact
+            rounded = self._half_away(single, a)
+        elif mode != RTZ:
+            control = {RNE: 0, RDN: 1, RUP: 2, ENV: 4}[mode]
+            rounded = self.temp(f'call {text} asm sideeffect "vroundps $${control}, $1, $0", "=x,x"({text} {a})')
+        result = self.temp(f'call {ints} asm sideeffect "vcvttps2dq $1, $0", "=x,x"({text} {rounded})')
+        limit = self.constant(single, single.splat(0x4F00_0000))
+        large = self._lanes_compared(single, "oge", rounded, limit)
+        result = self.temp(f"xor {ints} {result}, {self.temp(f'sext <4 x i1> {large} to {ints}')}")
+        nan = self._unordered_lanes(single, rounded, rounded)
+        return self.temp(f"select <4 x i1> {nan}, {ints} zeroinitializer, {ints} {result}")

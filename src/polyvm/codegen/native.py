@@ -24,7 +24,8 @@ def host_cpu() -> str:
 
 
 # Not used: rare exits of regions save sixteen vector registers (`engine/exits.py`), and wide ones make some processors slower.
-_WITHOUT = "".join(f",-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "fp16", "bf16"))
+# LLVM clears the upper halves of vector registers at a return even where the convention (preserve_allcc) preserves them.
+_WITHOUT = "".join(f",-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "fp16", "bf16")) + ",-vzeroupper"
 
 
 def _machine(level: int) -> llvm.TargetMachine:

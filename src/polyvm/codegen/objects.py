@@ -52,7 +52,8 @@ def _pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
 
 
-def _sections(data: bytes) -> list[_Section]:
+def read_sections(data: bytes) -> list[_Section]:
+    """The section headers of an object file."""
     shoff = struct.unpack_from("<Q", data, 40)[0]
     shentsize, shnum = struct.unpack_from("<HH", data, 58)
     return [struct.unpack_from("<IIQQQQIIQQ", data, shoff + i * shentsize) for i in range(shnum)]
@@ -66,7 +67,7 @@ def _named(data: bytes, sections: list[_Section], name: str) -> int:
 
 def find_section(data: bytes, name: str) -> tuple[int, int]:
     """Where in an object file a section is, and its size; (0, 0) if there is none of that name."""
-    sections = _sections(data)
+    sections = read_sections(data)
     index = _named(data, sections, name)
     return (sections[index][4], sections[index][5]) if index else (0, 0)
 
@@ -87,7 +88,7 @@ class _Linker:
         if data[:4] != b"\x7fELF" or struct.unpack_from("<H", data, 18)[0] != 62:
             raise EngineError("a compiled object is not an x86-64 ELF object")
         self.data = data
-        self.sections = _sections(data)
+        self.sections = read_sections(data)
         self.offsets: dict[int, int] = {}  # of sections, in memory
         self.faults, self.maps = _named(data, self.sections, FAULTS), _named(data, self.sections, MAPS)
         self.code = self._arrange(0, _SHF_EXECINSTR)

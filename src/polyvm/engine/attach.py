@@ -20,6 +20,7 @@ from polyvm.engine.layout import (
     BLOCK_COUNT,
     BLOCK_ENTRY,
     BLOCK_FIRST,
+    BLOCK_GO,
     BLOCK_HEADER,
     BLOCK_HEAT,
     BLOCK_N,
@@ -183,6 +184,7 @@ class Attach:
             b.hstore(block, b.hload(block, I64, BLOCK_HEADER), BLOCK_FIRST)
         b.hstore(block, b.hload(record.get(), I64, 8), BLOCK_ENTRY)
         b.hstore(block, b.hload(record.get(), I64), BLOCK_HEADER)
+        b.hstore(block, b.emit("address_of", I64, (), name="enter_block"), BLOCK_GO)
         r.count(cpu, "attached")
         b.ret(b.const(I64, 1))
 

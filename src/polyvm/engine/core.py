@@ -8,6 +8,7 @@ import mmap
 import os
 
 from polyvm.codegen.space import code_space
+from polyvm.engine.copies import RANGE, Copies
 from polyvm.engine.interpreter import load
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
     from polyvm.engine.statistics import Statistics
     from polyvm.mem import Arena
 
-JIT_MODES = ("off", "quick", "full", "auto")
+JIT_MODES = ("off", "stencil", "quick", "full", "auto")
+_WARM = 256  # entries until a block gets stencils
+_WARM_WAIT = 8  # slices in which such blocks are collected
 FIRST_TICK = 128  # slices until the JIT looks at a core for the first time
+_SLICES = 4.0
 _UNLIMITED = (1 << 63) - 1
 _M64 = (1 << 64) - 1
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -55,13 +59,15 @@ def coverage_bit(pc: int, size: int) -> int:
 class JitSource:
     """How cores that share guest memory compile what is hot; the compiler itself comes when there is something.
 
-    `mode`: "off"; "quick", code that is made quickly; "full", code that is made well; "auto", first the one, then the other.
-    `threshold`: slices of instructions that code is hot after; 0: everything is compiled before it is executed first, for tests.
+    `mode`: "off"; "stencil", handlers' code copied for each block, without LLVM; "quick", code that is made quickly; "full",
+    code that is made well; "auto", first the one, then the other.
+    `threshold`: slices of instructions that code is hot after, for stencils entries of a block; 0: everything is compiled
+    before it is executed first, for tests.
     """
 
     __slots__ = ("_lock", "jit", "maker", "mode", "names", "program", "threshold")
 
-    def __init__(self, mode: str = "auto", threshold: float = 4.0) -> None:
+    def __init__(self, mode: str = "auto", threshold: float = _SLICES) -> None:
         self.mode = mode
         self.threshold = threshold
         self.jit: Jit | None = None
@@ -69,6 +75,13 @@ class JitSource:
         self.names: Callable[[int], str] | None = None  # what people call the code at an address
         self.program = ""
         self._lock = _thread.allocate_lock()
+
+    @property
+    def warm(self) -> int:
+        """How often a block is entered until it gets stencils; -1: it never does."""
+        if self.mode != "stencil":
+            return -1
+        return int(self.threshold) if self.threshold != _SLICES else _WARM
 
     def made(self, core: Core) -> Jit:
         """The compiler, made at the first call: for all cores like `core`."""
@@ -192,13 +205,16 @@ class Core:
         self._instrumented = False  # hooks are in decoded code, which the interpreter has to execute
         self._hook_tables: list[object] = []
         self._coverage: ctypes.Array[ctypes.c_uint8] | None = None
+        self._copies = Copies()
+        self.tallied = False
         self.exits: dict[int, int] = {}
         self._set("buckets", self._buckets)
         self._set("arena_start", self._code)
         self._set("mxcsr", DEFAULT_MXCSR)
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
-        for name in ("refill", "lookup", "resume", "budget_out"):
+        self._set("warm", -1)
+        for name in ("refill", "lookup", "resume", "budget_out", "warm"):
             self._set(f"f_{name}", self._native.object.address(name))
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
@@ -212,9 +228,16 @@ class Core:
         self._set("mem", arena.base)
         self._set("attr", arena.attributes)
         self._set("epoch_ptr", arena.epoch)
-        self._set("guarded", int(arena.traps))
+        self._set("space", arena.size)
+        self._guard(arena.traps)
         self.flush()
         self._set("flushes", 0)
+
+    def _guard(self, on: bool) -> None:
+        """Whether the host protects guest memory; decoded code has to be dropped then."""
+        self._set("guarded", int(on))
+        if self._copies.stencils is not None:
+            self._set("stencil_table", self._copies.stencils.entries(guarded=on))
 
     def _set(self, field: str, value: int) -> None:
         self._fields[field].value = value
@@ -250,6 +273,7 @@ class Core:
             host_munmap(self._cpu, self._size)
             host_munmap(self._buckets, 8 << BUCKET_BITS)
             host_munmap(self._code, ARENA_BYTES)
+            self._copies.free_all()
             self._cpu = 0
 
     # -- running ----------------------------------------------------------------------------------------------
@@ -280,6 +304,9 @@ class Core:
             if code == exits.TICK:
                 self._tick()
                 continue
+            if code == exits.STAMP:
+                self._stamp()
+                continue
             if code == exits.PROTECT:
                 self._protect()
                 continue
@@ -294,6 +321,30 @@ class Core:
                 counts[code] = counts.get(code, 0) + 1
                 return code
 
+    def _stamp(self) -> None:
+        """Give the blocks that wait for it stencils."""
+        copies = self._copies
+        if copies.stencils is None:
+            stencils = self._native.stencils
+            free = copies.begin(stencils)
+            self._set("stamp_start", copies.address)
+            self._set("stamp_free", free)
+            self._set("stamp_at", free)
+            self._set("stencil_table", stencils.entries(guarded=bool(self._get("guarded"))))
+            self._set("stencil_holes", stencils.holes)
+            self._set("stencil_code", stencils.code)
+        self._set("warm_wait", _WARM_WAIT)
+        done = False
+        while not done:
+            at = self._get("stamp_at")
+            end = copies.open(at)
+            if not end:
+                self.flush()
+                return
+            self._set("stamp_end", end)
+            done = bool(self._native.stamp(self._cpu))
+            copies.close(at, end)
+
     def _protect(self) -> None:
         """Do on the host what decoding code from a writable page, or a store to such a page, needs."""
         arena, address = self.arena, self._fields["arg0"].value
@@ -305,7 +356,7 @@ class Core:
                 else:
                     arena.unmark_code(address, self._get("arg2"))
         if not arena.traps and self._get("guarded"):
-            self._set("guarded", 0)
+            self._guard(False)
             if self.jit_source is not None and self.jit_source.jit is not None:
                 self.jit_source.jit.stop_trusting(arena)
             self.flush()
@@ -346,7 +397,8 @@ class Core:
         self._set("translations", 0)
         self._set("forced", 0)
         self._set("forced_pc", -1)
-        if source is None or source.mode == "off":
+        self._set("warm", -1 if source is None else source.warm)
+        if source is None or source.mode in ("off", "stencil"):
             self._set("tick_left", _UNLIMITED)
             return
         self._set("tick_left", FIRST_TICK if source.threshold else _UNLIMITED)
@@ -359,7 +411,7 @@ class Core:
 
     def _tick(self) -> None:
         source = self.jit_source
-        if source is None or source.mode == "off":
+        if source is None or source.mode in ("off", "stencil"):
             self._set("tick_left", _UNLIMITED)
             self._set("forced", 0)
             return
@@ -497,7 +549,8 @@ class Core:
         """What a host signal handler needs to turn a fault in native code into `exits.HOSTFAULT`: start and end of the code,
         where to send the thread, and the addresses of the stack pointer to restore (rbp follows it) and of the word that takes
         the faulting host address; for compiled regions their start and end, where to send the thread,
-        the CPU record's address, for the first register of preserve_nonecc (r12), and the table of `CodeSpace`."""
+        the CPU record's address, for the first register of preserve_nonecc (r12), and the table of `CodeSpace`; for stencils
+        their start and end, and where to send the thread with its pc in the second register."""
         native, record = self._native.object, self._record
         return (
             native.start,
@@ -510,6 +563,9 @@ class Core:
             native.address("region_fault"),
             self._cpu,
             code_space().faults,
+            self._copies.address,
+            self._copies.address + RANGE,
+            native.address("stencil_fault"),
         )
 
     # -- hooks ------------------------------------------------------------------------------------------------
@@ -571,12 +627,22 @@ class Core:
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """Address, number of instructions and entry count of each block decoded since the last flush."""
+        jit = self.jit_source.jit if self.jit_source is not None and self.tallied else None
+        inside = jit.entered() if jit is not None else {}
         for bucket in (ctypes.c_uint64 * (1 << BUCKET_BITS)).from_address(self._buckets):
             block = bucket
             while block:
                 words = (ctypes.c_uint64 * (BLOCK_HEADER // 8)).from_address(block)
-                yield words[BLOCK_PC // 8], words[BLOCK_N // 8] & 0xFFFFFFFF, words[BLOCK_COUNT // 8]
+                pc = words[BLOCK_PC // 8]
+                yield pc, words[BLOCK_N // 8] & 0xFFFFFFFF, words[BLOCK_COUNT // 8] + inside.pop(pc, (0, 0))[1]
                 block = words[BLOCK_NEXT // 8]
+        for pc, (instructions, count) in inside.items():
+            yield pc, instructions, count
+
+    def tally(self) -> None:
+        """From now on compiled code counts blocks as the interpreter does."""
+        self.tallied = True
+        self._drop_regions()
 
     # -- statistics -------------------------------------------------------------------------------------------
 

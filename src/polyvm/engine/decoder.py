@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 from polyvm.engine.fusion import FusionFollower
 from polyvm.engine.handlers import operand_places
 from polyvm.engine.layout import (
+    BLOCK_AFTER,
     BLOCK_COUNT,
     BLOCK_END,
     BLOCK_FALL,
     BLOCK_FIRST,
+    BLOCK_GO,
     BLOCK_HEADER,
     BLOCK_HEAT,
     BLOCK_N,
+    BLOCK_NEAR,
     BLOCK_NEXT,
     BLOCK_PC,
+    BLOCK_PLAIN,
     BLOCK_SEEN,
     BLOCK_SIZE,
     BLOCK_TAKEN,
@@ -123,8 +127,12 @@ class DecoderBuilder:
         with b.if_(r.get(cpu, "arena").ugt(r.get(cpu, "arena_end"))):
             b.call("flush", I64, cpu)
         block = r.get(cpu, "arena")
-        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT):
+        for offset in (BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_PLAIN):
             b.hstore(block, b.const(I64, 0), offset)
+        b.hstore(block, b.emit("address_of", I64, (), name="enter_block"), BLOCK_GO)
+        unlinked = b.emit("address_of", I64, (), name="unlinked_block")
+        b.hstore(block, unlinked, BLOCK_NEAR)
+        b.hstore(block, unlinked, BLOCK_AFTER)
         b.hstore(block, pc, BLOCK_PC)
         slot = b.local(block + BLOCK_HEADER)
         here = b.local(pc)

@@ -82,8 +82,23 @@ class _Looking(CoreMachine):
         """The same."""
         raise _Accessed(address, size)
 
-    fp_flags = 0
-    fp_rm = 0
+    @property
+    def fp_flags(self) -> int:
+        """Accrued exceptions, which no address depends on."""
+        return 0
+
+    @fp_flags.setter
+    def fp_flags(self, flags: int) -> None:
+        """Nothing."""
+
+    @property
+    def fp_rm(self) -> int:
+        """The same."""
+        return 0
+
+    @fp_rm.setter
+    def fp_rm(self, mode: int) -> None:
+        """Nothing."""
 
 
 def locate_fault(core: Core) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from polyvm.engine.handlers import HandlerEmitter, operand_places
-from polyvm.engine.layout import FUSION_COLUMNS, SLOT_IMM, SLOT_SIZE, CpuRecord
+from polyvm.engine.handlers import operand_places
+from polyvm.engine.layout import FUSION_COLUMNS, SLOT_IMM, SLOT_SIZE
 from polyvm.errors import EngineError
 from polyvm.ir import I8, I16, I32, I64
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.decoder import Form
+    from polyvm.engine.handlers import HandlerEmitter
     from polyvm.engine.interpreter import Staged
     from polyvm.ir import Builder, Local, Value
     from polyvm.isa import Insn, Isa
@@ -41,6 +42,28 @@ class Node:
         self.index = index
         self.row = 0
         self.children: dict[int, list[Node]] = {}
+
+    @property
+    def chain(self) -> list[Node]:
+        """The instructions of the sequence."""
+        return [*(self.parent.chain if self.parent is not None else ()), self]
+
+    def write(self, emitter: HandlerEmitter, stage: Callable[[Insn, Builder | None], Staged]) -> None:
+        """All bodies, one after the other."""
+        chain = self.chain
+        bodies: list[Staged] = []
+        for link in chain:
+            bodies.append(stage(link.form.insn, bodies[-1].builder if bodies else None))
+        for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
+            emitter.load_operands(body.operands, operand_places(link.form.insn), i * SLOT_SIZE)
+            if link.forward is not None:
+                written = next(o for o in bodies[i - 1].operands if o.attrs["name"] == link.forward[0])
+                emitter.same(next(o for o in body.operands if o.attrs["name"] == link.forward[1]), written)
+        for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
+            if i:
+                emitter.following(f"h_{link.form.name}_slow", terminates=link.form.terminates)
+            emitter.region(body.region)
+        emitter.finish()
 
     @property
     def condition(self) -> int:
@@ -87,30 +110,10 @@ class Fusion:
                 return pair
         raise EngineError(f"{insn.name} after {before.name}: {read} cannot be forwarded")
 
-    def emit(self, module: ModuleText, record: CpuRecord, stage: Callable[[Insn, Builder | None], Staged]) -> None:
-        """The handlers."""
+    def emit(self, emitter: Callable[[Node], HandlerEmitter], stage: Callable[[Insn, Builder | None], Staged]) -> None:
+        """A function for each sequence; `emitter` begins it."""
         for node in self.nodes:
-            chain: list[Node] = []
-            at: Node | None = node
-            while at is not None:
-                chain.insert(0, at)
-                at = at.parent
-            first = chain[0].form
-            emitter = HandlerEmitter(module, node.name, record, f"h_{first.name}_slow", terminates=first.terminates)
-            bodies: list[Staged] = []
-            for link in chain:
-                bodies.append(stage(link.form.insn, bodies[-1].builder if bodies else None))
-            for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
-                emitter.load_operands(body.operands, operand_places(link.form.insn), i * SLOT_SIZE)
-                if link.forward is not None:
-                    written = next(o for o in bodies[i - 1].operands if o.attrs["name"] == link.forward[0])
-                    read = next(o for o in body.operands if o.attrs["name"] == link.forward[1])
-                    emitter.set(read, emitter.ref(written))
-            for i, (link, body) in enumerate(zip(chain, bodies, strict=True)):
-                if i:
-                    emitter.following(f"h_{link.form.name}_slow", terminates=link.form.terminates)
-                emitter.region(body.region)
-            emitter.finish()
+            node.write(emitter(node), stage)
 
     def tables(self, module: ModuleText, forms: int) -> None:
         """What the decoder looks up: rows for what can be continued, columns for what can continue, nodes in the cells;

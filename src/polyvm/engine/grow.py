@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         isa_name: str
         covered: int
         guarded: bool
+        tallied: bool
 
         def known(self, pc: int) -> int:
             """A reference to the block at `pc`, or 0."""
@@ -125,7 +126,7 @@ class _Node:
 class LiveBlocks:
     """Those that a core has decoded; references are addresses of their headers."""
 
-    __slots__ = ("_core", "_counted", "covered", "guarded", "isa_name")
+    __slots__ = ("_core", "_counted", "covered", "guarded", "isa_name", "tallied")
 
     def __init__(self, core: Core, counted: Callable[[int], Counted | None] = lambda _: None) -> None:
         self._core = core
@@ -133,6 +134,7 @@ class LiveBlocks:
         self.guarded = core.arena.traps
         self.isa_name = core.isa_name
         self.covered = core.covered
+        self.tallied = core.tallied
 
     def known(self, pc: int) -> int:
         """The header's address, or 0."""
@@ -187,4 +189,4 @@ def grow(
         code = source.code(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, found.count, found.seen, found.cold, found.taken, code))
     entries = [pc for pc in chosen if level == QUICK or pc in heads]
-    return RegionSpec(source.isa_name, level, source.covered, source.guarded, [], entries, blocks)
+    return RegionSpec(source.isa_name, level, source.covered, source.guarded, [], source.tallied, entries, blocks)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 CPU, SLOT, BLOCK, BUDGET, MEM, ATTR = (f"%p{i}" for i in range(6))
 PARAMS = [I64] * 6
 CONVENTION = "preserve_nonecc"
+# Marks: what stands before a handler's code, the number of its stencil (`stencils.py`). Instructions and sequences follow.
+MARK_NONE, MARK_ENTER, MARK_FALL, MARK_COVER, MARK_FIRST = range(5)
 _ACCESS = {"r": exits.READ, "w": exits.WRITE, "rw": exits.READ | exits.WRITE}
 FAST = {"r": FAST_R, "w": FAST_W, "rw": FAST_R | FAST_W}
 # Host rounding control for IR modes 0 to 3, two bits each.
@@ -91,6 +93,10 @@ class HandlerEmitter(Emitter):
                 loaded = self.temp(f"sext i{bits} {loaded} to {operand.type}")
             self.set(operand, loaded)
 
+    def same(self, read: Value, written: Value) -> None:
+        """Operand `read` is the same register as operand `written`."""
+        self.set(read, self.ref(written))
+
     def following(self, slow: str, *, terminates: bool) -> None:
         """What follows belongs to the next slot: another instruction of a fused sequence, which can be started over by
         itself."""
@@ -133,6 +139,10 @@ class HandlerEmitter(Emitter):
     def may_bail(self) -> bool:
         """True where the instruction can still be started over."""
         return self.slow is not None and not self._wrote and not self._stored
+
+    def may_repeat(self, access: str) -> bool:
+        """True where it can be started over from before an access: stores may be done once more."""
+        return self.may_bail or (self._stored and access == "w" and self.slow is not None and not self._wrote)
 
     def go_on(self) -> None:
         """End the handler: the next slot of the block."""
@@ -228,7 +238,7 @@ class HandlerEmitter(Emitter):
         """Make sure that the access is allowed; go on only if so."""
         self._accesses = True
         good = self.label()
-        if self.may_bail or (self._stored and access == "w" and self.slow is not None and not self._wrote):
+        if self.may_repeat(access):
             shift = size.bit_length() - 1
             rotated = address
             if shift:
@@ -340,12 +350,10 @@ class HandlerEmitter(Emitter):
         busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
         away, good = self.label(), self.label()
         odd = self.temp(f"icmp ne i8 {busy}, 0")
-        if self.may_bail:
-            self.branch_to(odd, self.bail(), good, unlikely=True)
-        else:
-            self.branch_to(odd, away, good, unlikely=True)
-            self.place(away)
-            self._exit(exits.EVAL, [])
+        # A slow twin could do no more.
+        self.branch_to(odd, away, good, unlikely=True)
+        self.place(away)
+        self._exit(exits.EVAL, [])
         self.place(good)
 
     def environment(self) -> str:
@@ -388,6 +396,11 @@ class HandlerEmitter(Emitter):
         entered = self.temp(f"load i64, ptr {counter}")
         entered = self.temp(f"add i64 {entered}, 1")
         self.line(f"store i64 {entered}, ptr {counter}")
+        warm, counted = self.label(), self.label()
+        self.branch_to(self.temp(f"icmp eq i64 {entered}, {self.load64(CPU, self.record['warm'])}"), warm, counted, unlikely=True)
+        self.place(warm)
+        self.tail("@warm", self.arguments(SLOT, block, budget))
+        self.place(counted)
         n = self.temp(f"load i32, ptr {self.pointer(block, BLOCK_N)}")
         left = self.temp(f"sub i64 {budget}, {self.temp(f'zext i32 {n} to i64')}")
         out, go = self.label(), self.label()

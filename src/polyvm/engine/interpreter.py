@@ -12,6 +12,7 @@ import os
 import polyvm
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject, link
+from polyvm.engine.copies import Stencils
 from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
 from polyvm.isa import get as get_isa
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.decoder import Form
+    from polyvm.engine.fusion import Node
     from polyvm.engine.handlers import HandlerEmitter
     from polyvm.ir import Builder, Region, Value
     from polyvm.isa import Insn, Isa
@@ -35,20 +37,37 @@ _OPTIMISATION = 2
 class NativeInterpreter:
     """The native functions of a loaded interpreter."""
 
-    __slots__ = ("flush", "identity", "install", "known", "object", "record", "run", "scan")
+    __slots__ = ("_stencils", "flush", "identity", "install", "isa_name", "known", "object", "record", "run", "scan", "stamp")
 
-    def __init__(self, loaded: LoadedObject, record: CpuRecord, identity: str) -> None:
+    def __init__(self, isa_name: str, loaded: LoadedObject, record: CpuRecord, identity: str) -> None:
+        self.isa_name = isa_name
         self.identity = identity
+        self._stencils: Stencils | None = None
         self.object = loaded
         self.record = record
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
         self.run: Callable[[int], int] = prototype(loaded.address("run"))
         self.flush: Callable[[int], int] = prototype(loaded.address("flush"))
+        self.stamp: Callable[[int], int] = prototype(loaded.address("stamp"))
         quad = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
         self.scan: Callable[[int, int, int, int], int] = quad(loaded.address("scan"))
         binary = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64)
         self.known: Callable[[int, int], int] = binary(loaded.address("known"))
         self.install: Callable[[int, int], int] = binary(loaded.address("install"))
+
+    @property
+    def stencils(self) -> Stencils:
+        """The same handlers as stencils, from the cache or made at the first use."""
+        if self._stencils is None:
+            entry = cache.key("stencils", self.identity)
+            data = cache.load(entry)
+            if data is None:
+                from polyvm.engine.stencils import build
+
+                data = build(get_isa(self.isa_name))
+                cache.store(entry, data)
+            self._stencils = Stencils(data, self)
+        return self._stencils
 
 
 def _stamp() -> str:
@@ -111,7 +130,7 @@ def _load(name: str) -> NativeInterpreter:
 
         data = link(compile_object(build(isa).text(), _OPTIMISATION))
         cache.store(entry, data)
-    return NativeInterpreter(LoadedObject(data), CpuRecord(isa.layout), entry)
+    return NativeInterpreter(name, LoadedObject(data), CpuRecord(isa.layout), entry)
 
 
 def build(isa: Isa) -> ModuleText:
@@ -119,6 +138,7 @@ def build(isa: Isa) -> ModuleText:
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.decoder import DecoderBuilder
     from polyvm.engine.fusion import Fusion
+    from polyvm.engine.handlers import MARK_FIRST, HandlerEmitter
     from polyvm.engine.runtime import Runtime
 
     module = ModuleText()
@@ -130,7 +150,14 @@ def build(isa: Isa) -> ModuleText:
     for insn in isa.instructions:
         forms[insn.name] = handlers.add(insn)
     fusion = Fusion(isa, {form.insn.name: form for form in handlers.all if not form.fixed})
-    fusion.emit(module, record, lambda insn, before: stage(isa, insn, {}, fast=True, before=before))
+
+    def fused(node: Node) -> HandlerEmitter:
+        first = node.chain[0].form
+        emitter = HandlerEmitter(module, node.name, record, f"h_{first.name}_slow", terminates=first.terminates)
+        emitter.mark = MARK_FIRST + len(handlers.all) - 1 + node.index
+        return emitter
+
+    fusion.emit(fused, lambda insn, before: stage(isa, insn, {}, fast=True, before=before))
     _illegal_handler(module, record)
     DecoderBuilder(runtime, isa, forms, len(handlers.all)).build()
     module.table("form_handlers", "ptr", [f"@h_{form.name}" for form in handlers.all] + ["@h_illegal"])
@@ -140,13 +167,14 @@ def build(isa: Isa) -> ModuleText:
 
 
 def _illegal_handler(module: ModuleText, record: CpuRecord) -> None:
-    from polyvm.engine.handlers import HandlerEmitter
+    from polyvm.engine.handlers import MARK_NONE, HandlerEmitter
     from polyvm.ir import Builder
     from polyvm.vcpu import exits
 
     b = Builder(record.layout)
     b.exit(exits.ILLEGAL)
     emitter = HandlerEmitter(module, "h_illegal", record, None, terminates=True)
+    emitter.mark = MARK_NONE
     emitter.region(b.body)
     emitter.finish()
 
@@ -156,15 +184,12 @@ def symbol(name: str) -> str:
     return name.replace(".", "_").replace(" ", "_")
 
 
-class _Handlers:
-    """Stages instruction bodies as handlers."""
+class FormLister:
+    """The forms of instructions, in the order of their numbers."""
 
-    def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa) -> None:
-        self.module = module
-        self.record = record
+    def __init__(self, isa: Isa) -> None:
         self.isa = isa
         self.all: list[Form] = []
-        self._has_slow: set[str] = set()
 
     def add(self, insn: Insn) -> list[Form]:
         """The forms of `insn`, most special first."""
@@ -178,6 +203,19 @@ class _Handlers:
             self.all.append(forms[-1])
         forms.append(Form(symbol(insn.name), len(self.all), insn, staged.terminates, {}))
         self.all.append(forms[-1])
+        return forms
+
+
+class _Handlers(FormLister):
+    """Stages instruction bodies as handlers."""
+
+    def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa) -> None:
+        super().__init__(isa)
+        self.module = module
+        self.record = record
+
+    def add(self, insn: Insn) -> list[Form]:
+        forms = super().add(insn)
         for form in forms:
             name = f"h_{form.name}"
             if self._emit(form, name, f"{name}_slow").bailed:
@@ -185,10 +223,11 @@ class _Handlers:
         return forms
 
     def _emit(self, form: Form, name: str, slow: str | None) -> HandlerEmitter:
-        from polyvm.engine.handlers import HandlerEmitter, operand_places
+        from polyvm.engine.handlers import MARK_FIRST, HandlerEmitter, operand_places
 
         staged = stage(self.isa, form.insn, form.fixed, fast=slow is not None)
         emitter = HandlerEmitter(self.module, name, self.record, slow, terminates=form.terminates)
+        emitter.mark = MARK_FIRST + form.index
         emitter.load_operands(staged.operands, operand_places(form.insn))
         emitter.region(staged.region)
         emitter.finish()

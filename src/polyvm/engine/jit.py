@@ -120,6 +120,7 @@ class Jit:
         self.tiers = Tiers()
         self.lock = _thread.allocate_lock()
         self.noted = Noted()
+        self._tallies: list[Installed] = []
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
@@ -165,6 +166,7 @@ class Jit:
         with self.lock:
             self._generation += 1
             self.noted.forget()
+            self._tallies.clear()
             ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
             self.regions.clear()
@@ -312,6 +314,8 @@ class Jit:
 
     def _index(self, core: Core, page: int) -> str | None:
         """The name of the list of regions that can be entered in a page, as it is now."""
+        if core.tallied:
+            return None
         try:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
@@ -442,17 +446,17 @@ class Jit:
             inside = [block.pc for block in spec.blocks]
             compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), *answer, sorted(self._warm))
             name = self._name(spec)
-            if not spec.noted and cache.store(name, compiled.pack()):
+            if not spec.noted and not spec.tallied and cache.store(name, compiled.pack()):
                 for index in indices:
                     cache.append(index, name)
             if generation == self._generation:
-                self._install(compiled)
+                self._install(compiled, tallied=spec.tallied)
                 self.counters.compiled += 1
         if self._compiler.lost and self._asked:
             self.counters.failed += len(self._asked)
             self._asked.clear()
 
-    def _install(self, compiled: Compiled) -> bool:
+    def _install(self, compiled: Compiled, *, tallied: bool = False) -> bool:
         try:
             region = Installed(compiled, self._restore)
         except (EngineError, OSError):  # the cache's entry is damaged, or there is no room for more code
@@ -473,6 +477,8 @@ class Jit:
                     ctypes.c_uint8.from_address(self._address + better_index(pc)).value = 1
         if not used:
             return False
+        if tallied:
+            self._tallies.append(region)
         self._warm.update(compiled.warm)
         if compiled.level == FULL:
             self._within.update(dict.fromkeys(compiled.inside, region))
@@ -484,6 +490,17 @@ class Jit:
         self.counters.instructions += compiled.instructions
         self.counters.regions[compiled.level] += 1
         return True
+
+    def entered(self) -> dict[int, tuple[int, int]]:
+        """For the blocks of regions that count: instructions, and how often they were entered from inside."""
+        found: dict[int, tuple[int, int]] = {}
+        for region in self._tallies:
+            code, compiled = region.keep[0], region.compiled
+            number = len(compiled.inside)
+            counts = struct.unpack(f"<{number}Q", ctypes.string_at(code.address("entered"), 8 * number))
+            for pc, way, count in zip(compiled.inside, compiled.ways, counts, strict=True):
+                found[pc] = way[0], count + found.get(pc, (0, 0))[1]
+        return found
 
     def _label(self, compiled: Compiled) -> str:
         head = compiled.entries[0]

@@ -9,7 +9,7 @@ Translation record: what the translation table holds for an address where a regi
     +16  parts    address of the parts of guest code that it was made from: their number; then for each
                   address, length in bytes, address of the bytes it had
 
-Block: a 96-byte header, then slots of 16 bytes.
+Block: a 128-byte header, then slots of 16 bytes.
 
     +0   pc       address of the first instruction
     +8   end      address after the last one
@@ -23,6 +23,11 @@ Block: a 96-byte header, then slots of 16 bytes.
     +64  seen     `count` when the JIT last looked
     +72  heat     moving average of the instructions interpreted in it between looks
     +80  entry    where a region stands for the block: the number of the entry
+    +88  plain    where stencils stand for the block: the interpreter's handler of its first slot; while it waits for them: the
+                  next block that does (1: none), else 0
+    +96  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils go
+    +104 near     the same as `taken` for stencils, which find a block there that leads to the interpreter while it is not known
+    +112 after    the same as `fall`
 
 Slot: what one instruction's handler needs.
 
@@ -39,14 +44,17 @@ if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 
 BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
-BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_ENTRY = 20, 56, 64, 72, 80
-BLOCK_HEADER = 96
+BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_ENTRY, BLOCK_PLAIN = 20, 56, 64, 72, 80, 88
+BLOCK_GO, BLOCK_NEAR, BLOCK_AFTER = 96, 104, 112
+BLOCK_HEADER = 128
+TO_NEAR = BLOCK_NEAR - BLOCK_TAKEN  # … and from `fall` to `after`
 SLOT_SIZE = 16
 SLOT_IMM, SLOT_REG, SLOT_OFF = 8, 12, 15
 PSEUDO = 0xFF
 MAX_BLOCK = 64
 FUSION_COLUMNS = 256  # at most 255 instructions can continue a fused sequence
-BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * (2 * MAX_BLOCK + 3)
+MAX_SLOTS = 2 * MAX_BLOCK + 3
+BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * MAX_SLOTS
 
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
@@ -67,10 +75,10 @@ FIELDS = (
     "stop",
     # guest memory
     "mem", "attr", "epoch_ptr", "epoch",
-    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0
-    "guarded", "unmarked",
+    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are
+    "guarded", "unmarked", "space",
     # decoded code
-    "arena", "arena_start", "arena_end", "buckets", "link_to", "link_sink",
+    "arena", "arena_start", "arena_end", "buckets", "link_to",
     # statistics
     "blocks", "decoded", "flushes", "links", "lookups",
     # hooks
@@ -84,7 +92,11 @@ FIELDS = (
     # interpreted; functions that regions call
     "translations", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick",
     "attached", "resumes",
-    "f_refill", "f_lookup", "f_resume", "f_budget_out",
+    "f_refill", "f_lookup", "f_resume", "f_budget_out", "f_warm",
+    # stencils: after how many entries a block gets them (0: before it is executed first), the blocks that wait, slices until they
+    # get them, where the core's copies are, where they begin, go on, may be written to, and what is copied (see `stamp.py`)
+    "warm", "warm_list", "warm_wait", "stamp_start", "stamp_free", "stamp_at", "stamp_end", "stencil_table",
+    "stencil_holes", "stencil_code", "stamped",
     # rare exits of regions: the budget, the note of one that was taken often
     "left", "hot_exit",
     # floating point; accrued flags that the host's register does not have
@@ -95,14 +107,15 @@ FIELDS = (
 class CpuRecord:
     """Offsets in the CPU record of one guest architecture."""
 
-    __slots__ = ("fields", "jump_cache", "layout", "size")
+    __slots__ = ("fields", "jump_cache", "layout", "sink", "size")
 
     def __init__(self, layout: StateLayout) -> None:
         self.layout = layout
         start = -(-layout.size // 64) * 64
         self.fields = {name: start + 8 * i for i, name in enumerate(FIELDS)}
         self.jump_cache = -(-(start + 8 * len(FIELDS)) // 64) * 64
-        self.size = self.jump_cache + (16 << JUMP_CACHE_BITS)
+        self.sink = self.jump_cache + (16 << JUMP_CACHE_BITS)  # for links of blocks that are gone
+        self.size = self.sink + BLOCK_HEADER
 
     def __getitem__(self, name: str) -> int:
         return self.fields[name]

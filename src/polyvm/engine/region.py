@@ -33,13 +33,15 @@ class RegionBlock(NamedTuple):
 class RegionSpec(NamedTuple):
     """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
     `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0; `noted`: the addresses of those that
-    are there (`noted.py`). `guarded`: the host refuses the accesses to memory that the page attributes forbid."""
+    are there (`noted.py`). `guarded`: the host refuses the accesses to memory that the page attributes forbid. `tallied`: it
+    counts how often it goes from one of its blocks to each."""
 
     isa: str
     level: int
     coverage: int
     guarded: bool
     noted: list[int]
+    tallied: bool
     entries: list[int]
     blocks: list[RegionBlock]
 

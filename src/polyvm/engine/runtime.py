@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm import Emitter
 from polyvm.engine.attach import Attach, count_slice
-from polyvm.engine.handlers import CONVENTION, PARAMS, HandlerEmitter
+from polyvm.engine.handlers import CONVENTION, MARK_COVER, MARK_FALL, MARK_NONE, PARAMS, HandlerEmitter
 from polyvm.engine.layout import (
     ARENA_BYTES,
     BLOCK_BYTES,
@@ -33,6 +33,7 @@ from polyvm.engine.layout import (
     BLOCK_N,
     BLOCK_NEXT,
     BLOCK_PC,
+    BLOCK_PLAIN,
     BLOCK_SIZE,
     BUCKET_BITS,
     GOLDEN,
@@ -44,8 +45,10 @@ from polyvm.engine.layout import (
     SLOT_REG,
     SLOT_SIZE,
     SPREAD_BITS,
+    TO_NEAR,
     CpuRecord,
 )
+from polyvm.engine.stamp import Stamp
 from polyvm.ir import I8, I32, I64, Builder, Type, Value
 from polyvm.mem import CODE, FAST_W, PAGE_BITS, READ, SIZE_BITS, WATCH_R, WATCH_W, WRITE
 from polyvm.vcpu import exits
@@ -71,9 +74,11 @@ class Runtime:
         """All of them."""
         for function in (
             self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault,
-            self.region_fault, self.p_hook, self.p_cover,
+            self.region_fault, self.warm, self.enter_block, self.go_indirect,
         ):
             self.chained(function)
+        self.chained(self.p_hook, MARK_NONE)
+        self.chained(self.p_cover, MARK_COVER)
         self.function("find", 2, self.find)
         self.function("flush", 1, self.flush)
         self.function("check_access", 3, self.check_access)
@@ -81,22 +86,26 @@ class Runtime:
         self.function("executed_in_block", 2, self.executed_in_block)
         self.function("run", 1, self.run)
         Attach(self).build()
+        Stamp(self).build()
         fall = HandlerEmitter(self.module, "p_fall", self.record, "p_fall", terminates=True)
+        fall.mark = MARK_FALL
         fall.chained(BLOCK_FALL, None)
         fall.finish()
 
     # -- writing functions ------------------------------------------------------------------------------------
 
-    def chained(self, body: Callable[..., None]) -> None:
+    def chained(self, body: Callable[..., None], mark: int | None = None) -> None:
         """A function in the chain of tail calls."""
         emitter = HandlerEmitter(self.module, body.__name__, self.record, None, terminates=True)
-        self._write(emitter, PARAMS, body)
+        emitter.mark = mark
+        self.write(emitter, PARAMS, body)
 
     def function(self, name: str, arity: int, body: Callable[..., None], convention: str = "") -> None:
         """A function of the C convention, or another, with i64 parameters and an i64 result."""
-        self._write(Emitter(self.module, name, [I64] * arity, I64, convention), [I64] * arity, body)
+        self.write(Emitter(self.module, name, [I64] * arity, I64, convention), [I64] * arity, body)
 
-    def _write(self, emitter: Emitter, params: list[Type], body: Callable[..., None]) -> None:
+    def write(self, emitter: Emitter, params: list[Type], body: Callable[..., None]) -> None:
+        """The function of `emitter`, with what `body` builds in it."""
         self.b = Builder(self.record.layout)
         body(*[self.b.emit("param", t, index=i) for i, t in enumerate(params)])
         emitter.region(self.b.body)
@@ -125,12 +134,23 @@ class Runtime:
     def _enter(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Go to `block`: count the entry, take its instructions from the budget."""
         b = self.b
-        b.hstore(block, b.hload(block, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
+        entered = b.hload(block, I64, BLOCK_COUNT) + 1
+        b.hstore(block, entered, BLOCK_COUNT)
+        with b.if_(entered.eq(self.get(cpu, "warm"))):
+            b.tailcall("warm", cpu, slot, block, budget, mem, attr)
         left = budget - b.hload(block, I32, BLOCK_N).zext(I64)
         with b.if_(left.slt(0)):
             b.tailcall("budget_out", cpu, slot, block, left, mem, attr)
         handler = b.hload(block, I64, BLOCK_HEADER)
         b.tailcall("", handler, cpu, block + BLOCK_HEADER, block, left, mem, attr)
+
+    def enter_block(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """The same as a function."""
+        self._enter(cpu, slot, block, budget, mem, attr)
+
+    def go_indirect(self, cpu: Value, target: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """Where a stencil jumps to an address."""
+        self.b.indirect(target)
 
     def settle(self, cpu: Value, budget: Value) -> Value:
         """Book what was executed since the budget was granted; the limit that is left."""
@@ -158,6 +178,8 @@ class Runtime:
         self.put(cpu, "host_sp", b.emit("entry_sp", I64))
         n = b.hload(block, I32, BLOCK_N).zext(I64)
         pc = b.hload(block, I64, BLOCK_PC)
+        # Its entry is counted already, and will be again if it is left now.
+        b.hstore(block, b.hload(block, I64, BLOCK_COUNT) - 1, BLOCK_COUNT)
         with b.if_(self.get(cpu, "granted").sgt(budget + n)):
             count_slice(self, cpu)
         limit = self.settle(cpu, budget + n)
@@ -174,6 +196,11 @@ class Runtime:
             self._leave(cpu, exits.TICK)
         with b.if_(self._unoffered(cpu, block, pc)):
             self._leave(cpu, exits.TICK)
+        with b.if_(self.get(cpu, "warm_list").ne(1)):
+            wait = self.get(cpu, "warm_wait") - 1
+            self.put(cpu, "warm_wait", wait)
+            with b.if_(wait.sle(0)):
+                self._leave(cpu, exits.STAMP)
         grant = self.grant(cpu, limit)
         self.put(cpu, "granted", grant)
         with b.if_(self.get(cpu, "epoch").ne(b.hload(self.get(cpu, "epoch_ptr"), I64))):
@@ -185,6 +212,7 @@ class Runtime:
                 self.settle(cpu, grant)
                 b.ret()
             self._enter(cpu, slot, short, grant, mem, attr)
+        b.hstore(block, b.hload(block, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
         b.tailcall("", b.hload(block, I64, BLOCK_HEADER), cpu, block + BLOCK_HEADER, block, grant - n, mem, attr)
 
     def _find_or_leave(self, cpu: Value, budget: Value) -> Value:
@@ -203,9 +231,22 @@ class Runtime:
         forced, first = self.get(cpu, "forced"), self.b.hload(block, I64, BLOCK_FIRST)
         return forced.ne(0) & first.eq(0) & self.get(cpu, "forced_pc").ne(pc)
 
+    def warm(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """Go to `block`, which was counted and is to have stencils soon."""
+        b = self.b
+        # An entry that was taken back is counted again: once is enough.
+        with b.if_(b.hload(block, I64, BLOCK_PLAIN).eq(0)):
+            b.hstore(block, self.get(cpu, "warm_list"), BLOCK_PLAIN)
+            self.put(cpu, "warm_list", block)
+        left = budget - b.hload(block, I32, BLOCK_N).zext(I64)
+        with b.if_(left.slt(0)):
+            b.tailcall("budget_out", cpu, slot, block, left, mem, attr)
+        b.tailcall("", b.hload(block, I64, BLOCK_HEADER), cpu, block + BLOCK_HEADER, block, left, mem, attr)
+
     def link(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         found = self._find_or_leave(cpu, budget)
         self.b.hstore(self.get(cpu, "link_to"), found)
+        self.b.hstore(self.get(cpu, "link_to"), found, TO_NEAR)
         self.count(cpu, "links")
         self._enter(cpu, slot, found, budget, mem, attr)
 
@@ -225,6 +266,7 @@ class Runtime:
         found = self._find_or_leave(cpu, budget)
         left = budget - b.hload(found, I32, BLOCK_N).zext(I64)
         with b.if_(left.slt(0)):
+            b.hstore(found, b.hload(found, I64, BLOCK_COUNT) + 1, BLOCK_COUNT)
             b.tailcall("budget_out", cpu, slot, found, left, mem, attr)
         handler = b.local(b.hload(found, I64, BLOCK_FIRST))
         with b.if_(handler.get().eq(0)):
@@ -332,6 +374,11 @@ class Runtime:
             with b.if_(unmarked.ne(0)):
                 self.ask_to_mark(cpu, unmarked)
                 b.ret(b.const(I64, 0))
+            with b.if_(self.get(cpu, "warm").eq(0)):
+                b.hstore(made, b.const(I64, 1), BLOCK_PLAIN)
+                self.put(cpu, "warm_list", made)
+                self.put(cpu, "code", exits.STAMP)
+                b.ret(b.const(I64, 0))
         b.ret(made)
 
     def needs_guard(self, cpu: Value, attribute: Value) -> Value:
@@ -370,7 +417,9 @@ class Runtime:
         start = self.get(cpu, "arena_start")
         self.put(cpu, "arena", start)
         self.put(cpu, "arena_end", start + (ARENA_BYTES - BLOCK_BYTES))
-        self.put(cpu, "link_to", cpu + self.record["link_sink"])
+        self.put(cpu, "link_to", cpu + self.record.sink)
+        self.put(cpu, "stamp_at", self.get(cpu, "stamp_free"))
+        self.put(cpu, "warm_list", 1)
         b.ret(b.const(I64, 0))
 
     def _fill(self, start: Value, size: int, step: int, value: int) -> None:

@@ -11,44 +11,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.llvm_module import ModuleText
-from polyvm.codegen.objects import FAULTS
+from polyvm.engine.accesses import AccessEmitter
 from polyvm.engine.blocks import stage_block
 from polyvm.engine.exits import PATCH_SIZE, Exit
-from polyvm.engine.floating import FloatEmitter
-from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, FAST, MEM, SLOT, HandlerEmitter
-from polyvm.engine.induction import MOST_SPAN, register_key, spans_of
+from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
+from polyvm.engine.induction import spans_of
 from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
 from polyvm.engine.loops import Entrance, find_loops
-from polyvm.engine.region import COUNTERS, FALL, FULL, TAKEN
-from polyvm.errors import EngineError
-from polyvm.ir.types import F32, F64, I64, I128
-from polyvm.mem import GUARD, PAGE_BITS, SIZE_BITS
+from polyvm.engine.region import COUNTERS, FALL, TAKEN
+from polyvm.ir.types import I64
 
 if TYPE_CHECKING:
     from polyvm.engine.blocks import Block, Step
-    from polyvm.engine.induction import Span, Terms
     from polyvm.engine.loops import Loop
     from polyvm.engine.region import RegionSpec
-    from polyvm.ir.types import Type
     from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
-ENTRY = "region"
-# The attribute table and the CPU record overlap with no guest memory: alias scopes !3 and !5; each other's: !4 and !6.
-_SCOPES = (
-    ("!1", '!1 = !{!1, !"polyvm"}'), ("!2", '!2 = !{!2, !1, !"attributes"}'), ("!3", "!3 = !{!2}"),
-    ("!4", '!4 = !{!4, !1, !"record"}'), ("!5", "!5 = !{!4}"), ("!6", "!6 = !{!2}"), ("!7", "!7 = !{!2, !4}"),
-)  # fmt: skip
 _JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
-_ACCESS = {FAST["r"]: "r", FAST["w"]: "w", FAST["rw"]: "rw"}
-# By bits, the host's instructions for accesses.
-_MOVES = {
-    8: {"zext": "movzbl $1, ${0:k}", "sext": "movsbq $1, $0", "store": "movb"},
-    16: {"zext": "movzwl $1, ${0:k}", "sext": "movswq $1, $0", "store": "movw"},
-    32: {"zext": "movl $1, ${0:k}", "sext": "movslq $1, $0", "store": "movl"},
-    64: {"store": "movq"},
-}
-_PAIR = I64.vector(2)  # what registers of 128 bits are held as
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
@@ -60,21 +40,15 @@ class Held(NamedTuple):
     registers: list[tuple[tuple[str, int], str]]
 
 
-class RegionEmitter(FloatEmitter):
+class RegionEmitter(AccessEmitter):
     """Writes the function of one region."""
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
-        super().__init__(module, ENTRY, record, None, terminates=True)
-        self.isa = isa
-        self.spec = spec
+        super().__init__(module, record, isa, spec)
         self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
         self.bound = spec.instructions
         self.floating = isa.floating_files
         self.start_floating()
-        self._places: dict[tuple[str, int], str] = {}
-        # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
-        # double, and a register of its own for the upper one, in a file whose name ends in +.
-        self._halves: set[tuple[str, int]] = set()
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
@@ -83,25 +57,10 @@ class RegionEmitter(FloatEmitter):
         self.ways: list[tuple[int, int, int, int]] = []
         self._held_now: Held | None = None  # registers that differ from the CPU record's where the instruction begins
         self._weights = 0
-        # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
-        # them in LLVM values throughout, and writes back what it has changed where it leaves.
-        self._held = spec.level == FULL
-        self._known: dict[tuple[str, int], str] = {}
         self._changed: dict[int, set[tuple[str, int]]] = {}  # registers that may have been written where a block is entered
-        self._dirty: set[tuple[str, int]] = set()  # and here
         self._numbers = {block.pc: i for i, block in enumerate(spec.blocks)}
         self.loops: dict[int, Loop] = {}
         self._loop: Loop | None = None  # while its blocks are written without the checks that its entrance stands for
-        self._covered: set[int] = set()  # accesses without a check
-        # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants;
-        # loaded values as other types, which spares conversions.
-        self._inside: set[str] = set()
-        self._sums: dict[str, tuple[str, int]] = {}
-        self._doubles: dict[int, str] = {}  # also of narrower values that are zero-extended there
-        self._pairs: dict[int, str] = {}
-        self._lows: dict[int, str] = {}  # doubles with something else above
-        self._extended: dict[int, tuple[str, str]] = {}
-        self._depth = 0
 
     # -- the whole --------------------------------------------------------------------------------------------
 
@@ -190,14 +149,6 @@ class RegionEmitter(FloatEmitter):
         for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
 
-    @staticmethod
-    def _is_narrow(step: Step, v: Value) -> bool:
-        """True if a get or set concerns the low 64 bits only; what is above is set to zero."""
-        if v.op == "set":
-            value = v.args[-1]
-            return (value.op == "zext" and value.args[0].type.bits <= 64) or (value.op == "const" and value.bits < 1 << 64)
-        return all(user.op == "trunc" and user.type.bits <= 64 for user in step.flat if any(a is v for a in user.args))
-
     def _follow_changes(self) -> None:
         """Find out which registers may differ from what the CPU record has, at the start of each block."""
         sets = {
@@ -215,20 +166,6 @@ class RegionEmitter(FloatEmitter):
                 if not after <= self._changed[target]:
                     self._changed[target] |= after
                     waiting.append(target)
-
-    def _register_key(self, value: Value) -> tuple[str, int]:
-        key = register_key(value)
-        if key is None:
-            raise EngineError("a region cannot index registers by a value")
-        return key
-
-    def _held_type(self, key: tuple[str, int]) -> Type:
-        """Floating-point registers are held as doubles and vectors, so that they stay in the host's."""
-        if key[0] in self.isa.floating_files or key in self._halves:
-            return F64
-        if key[0] in self.isa.vector_files:
-            return _PAIR
-        return I64 if key[0].endswith("+") else self.record.layout[key[0]].type
 
     def _entry(self) -> None:
         """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
@@ -272,15 +209,6 @@ class RegionEmitter(FloatEmitter):
         self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %next = alloca i64"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
         self.allocas.append("  br label %entry")
-
-    def _home(self, key: tuple[str, int]) -> str:
-        return self.pointer(CPU, self._offset(key))
-
-    def _offset(self, key: tuple[str, int]) -> int:
-        """Where the CPU record has a register."""
-        file = key[0].removesuffix("+")
-        place = self.record.layout[file]
-        return place.offset + place.stride * key[1] + (8 if file != key[0] else 0)
 
     def _refill(self, out: str) -> None:
         """Go on only with a budget for the longest way to the next checkpoint."""
@@ -391,6 +319,14 @@ class RegionEmitter(FloatEmitter):
             before = self.temp(f"load i64, ptr {place}, !noalias !7")
             self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
 
+    def _tally_way(self) -> None:
+        """Count that the block is entered from inside; where it is entered from elsewhere, its header does."""
+        size = len(self.spec.blocks)
+        self.module.declare("entered", f"@entered = hidden global [{size} x i64] zeroinitializer")
+        place = f"getelementptr (i8, ptr @entered, i64 {8 * self._numbers[self._block.spec.pc]})"
+        before = self.temp(f"load i64, ptr {place}, !noalias !7")
+        self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
+
     def _counter(self, counter: int) -> str:
         size = COUNTERS * len(self.spec.blocks)
         self.module.declare("counters", f"@counters = hidden global [{size} x i64] zeroinitializer")
@@ -429,6 +365,8 @@ class RegionEmitter(FloatEmitter):
     def _charge(self, block: Block) -> None:
         left = self.temp("load i64, ptr %budget")
         self.line(f"store i64 {self.temp(f'sub i64 {left}, {block.spec.n}')}, ptr %budget")
+        if self.spec.tallied:
+            self._tally_way()
 
     def _emit_steps(self, block: Block) -> None:
         if self.spec.coverage and (self._loop is None or block.spec.pc != self._loop.header):
@@ -518,330 +456,6 @@ class RegionEmitter(FloatEmitter):
                 self._held_now = self._holdings() if self._held else Held("0", [])
             self._stubs.append((self._stub, self._step, self._block.spec.n, self._held_now))
         return self._stub
-
-    def op_get(self, v: Value) -> None:
-        key = self._register_key(v)
-        name, held = self.register_name(v, key), self._held_type(key)
-        if not self._held or held is v.type:
-            self.set(v, name)
-        elif key in self._halves:
-            self._doubles[id(v)] = name
-            self.set(v, "poison")  # of which only the lower half is asked for
-        else:
-            (self._pairs if held is _PAIR else self._doubles)[id(v)] = name
-            self.define(v, f"bitcast {self.llvm_type(held)} {name} to {self.llvm_type(v.type)}")
-
-    def _low_part(self, v: Value) -> bool:
-        """Take the low bits of a vector register without a way through the host's general registers; False: not that."""
-        source = v.args[0]
-        pair = self._pairs.get(id(source))
-        if source.type is not I128 or v.type.bits > 64 or (pair is None and id(source) not in self._doubles):
-            return False
-        if pair is not None:
-            pair = self.temp(f"bitcast <2 x i64> {pair} to <2 x double>")
-            double = self.temp(f"extractelement <2 x double> {pair}, i64 0")
-        else:
-            double = self._doubles[id(source)]
-        if v.type is I64:
-            self._doubles[id(v)] = double
-            self.define(v, f"bitcast double {double} to i64")
-        else:
-            lanes = 64 // v.type.bits
-            parts = self.temp(f"bitcast double {double} to <{lanes} x {v.type}>")
-            self.define(v, f"extractelement <{lanes} x {v.type}> {parts}, i64 0")
-            self._lows[id(v)] = double
-        return True
-
-    def _as_held(self, value: Value, held: Type) -> str:
-        """`value` as the type that its register is held as."""
-        known = (self._pairs if held is _PAIR else self._doubles).get(id(value))
-        if known is not None:
-            return known
-        if value.op == "bitcast":
-            value = value.args[0]
-        if value.type is held:
-            return self.ref(value)
-        if value.op == "const" and value.type is I128 and held is F64:
-            return self.constant(F64, value.bits)
-        if value.op == "zext" and value.type is I128:
-            return self._zero_extended(value.args[0], held)
-        return self.temp(f"bitcast {self.typed(value)} to {self.llvm_type(held)}")
-
-    def _zero_extended(self, x: Value, held: Type) -> str:
-        """An integer as the low bits of a vector register, with zeros above."""
-        low = self._doubles.get(id(x))
-        if low is None and x.op == "bitcast" and x.args[0].type is F32:
-            lanes = held.total_bits // 32
-            low = self.temp(f"insertelement <{lanes} x float> zeroinitializer, {self.typed(x.args[0])}, i64 0")
-            return self.temp(f"bitcast <{lanes} x float> {low} to {self.llvm_type(held)}")
-        if low is None:
-            inner = x.args[0] if x.op == "bitcast" and x.type is I64 else x
-            wide = self.typed(inner) if inner.type.total_bits == 64 else f"i64 {self.i64(x)}"
-            low = self.ref(inner) if inner.type is F64 else self.temp(f"bitcast {wide} to double")
-        if held is F64:
-            return low
-        pair = self.temp(f"insertelement <2 x double> zeroinitializer, double {low}, i64 0")
-        return self.temp(f"bitcast <2 x double> {pair} to <2 x i64>")
-
-    def value_of(self, key: tuple[str, int]) -> str:
-        """A guest register as it is here: held registers as `_held_type` says."""
-        name = self._known.get(key)
-        if name is None:
-            if self._held:
-                name = self.temp(f"load {self.llvm_type(self._held_type(key))}, ptr {self._places[key]}")
-            else:
-                type_ = self.llvm_type(self.record.layout[key[0]].type)
-                name = self.temp(f"load {type_}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-            if not self._nested:
-                self._known[key] = name
-        return name
-
-    def replace(self, key: tuple[str, int], name: str) -> None:
-        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
-        self._known[key] = name
-
-    def op_set(self, v: Value) -> None:
-        key = self._register_key(v)
-        value = v.args[-1]
-        if not self._held:
-            self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
-            self._knows(key, self.ref(value))
-            return
-        held = self._held_type(key)
-        name = self.ref(value) if held is value.type else self._as_held(value, held)
-        self._hold(key, name)
-        self.wrote(key, value)
-        if key in self._halves:
-            self._hold((f"{key[0]}+", key[1]), "0")
-
-    def _hold(self, key: tuple[str, int], name: str) -> None:
-        self._dirty.add(key)
-        self.line(f"store {self.llvm_type(self._held_type(key))} {name}, ptr {self._places[key]}")
-        self._knows(key, name)
-
-    def _knows(self, key: tuple[str, int], name: str) -> None:
-        if self._nested:
-            self._known.pop(key, None)
-        else:
-            self._known[key] = name
-
-    def check(self, address: str, size: int, access: str) -> None:
-        """As in a handler, but what the attribute table says can be remembered between stores to guest memory."""
-        shift = size.bit_length() - 1
-        rotated = address
-        if shift:
-            rotated = self.intrinsic("fshr.i64", I64, [(I64, address), (I64, address), (I64, str(shift))])
-        good, inside = self.label(), self.label()
-        outside = self.temp(f"icmp uge i64 {rotated}, {1 << (SIZE_BITS - shift)}")
-        self.branch_to(outside, self.bail(), inside, unlikely=True)
-        self.place(inside)
-        page = self.temp(f"lshr i64 {rotated}, {PAGE_BITS - shift}")
-        place = self.temp(f"getelementptr i8, ptr %attributes, i64 {page}")
-        self._scopes()
-        flags = self.temp(f"load i8, ptr {place}, !alias.scope !3")
-        wanted = FAST[access]
-        mask = wanted - 256 if wanted > 127 else wanted
-        have = self.temp(f"and i8 {flags}, {mask}")
-        self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
-        self.place(good)
-
-    def _check_span(self, span: Span) -> None:
-        """One check, before a block, for all accesses of a span: they lie in one page or two."""
-        base = self.sum_of(span.terms)
-        size = span.high - span.low
-        if len(span.members) == 1 and size in (1, 2, 4, 8):
-            self.check(self.temp(f"add i64 {base}, {span.low}"), size, _ACCESS[span.wanted])
-            return
-        low = self.temp(f"add i64 {base}, {span.low}")
-        high = self.temp(f"add i64 {base}, {span.high - 1}")
-        good, inside = self.label(), self.label()
-        outside = self.temp(f"icmp uge i64 {low}, {(1 << SIZE_BITS) - MOST_SPAN}")
-        self.branch_to(outside, self.bail(), inside, unlikely=True)
-        self.place(inside)
-        flags = [self.attributes_at(self.temp(f"lshr i64 {end}, {PAGE_BITS}"), "i8") for end in (low, high)]
-        both = self.temp(f"and i8 {flags[0]}, {flags[1]}")
-        mask = span.wanted - 256 if span.wanted > 127 else span.wanted
-        have = self.temp(f"and i8 {both}, {mask}")
-        self.branch_to(self.temp(f"icmp ne i8 {have}, {mask}"), self.bail(), good, unlikely=True)
-        self.place(good)
-
-    def sum_of(self, terms: Terms) -> str:
-        """The sum of terms, where a block is entered."""
-        total = "0"
-        for atom, factor in terms:
-            if atom.kind == "r":
-                value = self.held_integer(atom.parts[0][0])
-            else:
-                value = self.temp(f"{'sext' if atom.kind == 's' else 'zext'} i32 {self.half_sum_of(atom.parts)} to i64")
-            if factor != 1:
-                value = self.temp(f"mul i64 {value}, {factor}")
-            total = value if total == "0" else self.temp(f"add i64 {total}, {value}")
-        return total
-
-    def half_sum_of(self, parts: tuple[tuple[tuple[str, int], int], ...]) -> str:
-        """The 32-bit sum of registers."""
-        total = "0"
-        for key, factor in parts:
-            part = self.temp(f"mul i32 {self.temp(f'trunc i64 {self.held_integer(key)} to i32')}, {factor}")
-            total = self.temp(f"add i32 {total}, {part}")
-        return total
-
-    @property
-    def _nested(self) -> bool:
-        """True inside an `if` or loop of a body: what happens there may not happen."""
-        return self._depth > 0
-
-    def op_if(self, v: Value) -> None:
-        self._depth += 1
-        super().op_if(v)
-        self._depth -= 1
-
-    def op_loop(self, v: Value) -> None:
-        self._depth += 1
-        super().op_loop(v)
-        self._depth -= 1
-
-    def operation(self, v: Value) -> None:
-        """Also notes what is a sum with a constant, and extends what was loaded without another instruction."""
-        known = self._extended.get(id(v.args[0])) if v.op in ("zext", "sext") and v.type is I64 else None
-        if known is not None and known[0] == v.op:
-            self.set(v, known[1])
-            return
-        if v.op == "trunc" and self._low_part(v):
-            return
-        super().operation(v)
-        if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
-            base, offset = self._origin(self.ref(v.args[0]))
-            self._sums[self.ref(v)] = base, offset + v.type.signed(v.args[1].bits)
-
-    def _origin(self, address: str) -> tuple[str, int]:
-        """What `address` is the sum of."""
-        return self._sums.get(address, (address, 0))
-
-    def held_integer(self, key: tuple[str, int]) -> str:
-        """A guest register as it is here, 64 bits."""
-        name = self.value_of(key)
-        return self.temp(f"bitcast double {name} to i64") if self._held and self._held_type(key) is F64 else name
-
-    def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
-        """Bytes of the attribute table, from that of `page` plus `distance` on."""
-        place = self.temp(f"getelementptr i8, ptr %attributes, i64 {page}")
-        if distance:
-            place = self.temp(f"getelementptr i8, ptr {place}, i64 {distance}")
-        self._scopes()
-        return self.temp(f"load {type_}, ptr {place}, align 1, !alias.scope !3")
-
-    def _scopes(self) -> None:
-        for name, text in _SCOPES:
-            self.module.declare(name, text)
-
-    def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
-        address = self.ref(v.args[0])
-        if id(v) not in self._covered:
-            self.check(address, type_.total_bits // 8, access)
-        return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
-
-    def op_load(self, v: Value) -> None:
-        if v.attrs["order"] != "none":
-            super().op_load(v)
-            return
-        if self.spec.guarded and id(v) not in self._covered and v.type.total_bits >= 8:
-            self._refusable_load(v)
-            return
-        pointer = self._guest_pointer(v, v.type, "r")
-        self.define(v, f"load {self.llvm_type(v.type)}, ptr {pointer}, align 1, !noalias !7")
-
-    def op_store(self, v: Value) -> None:
-        if v.attrs["order"] != "none":
-            super().op_store(v)
-            return
-        type_ = v.args[1].type
-        if self.spec.guarded and id(v) not in self._covered and type_.total_bits >= 8:
-            self._refusable_store(v)
-            return
-        pointer = self._guest_pointer(v, type_, "w")
-        self.line(f"store {self.typed(v.args[1])}, ptr {pointer}, align 1, !noalias !7")
-
-    # -- accesses that the host checks --------------------------------------------------------------------------
-
-    def _near_pointer(self, address: str) -> str:
-        """A pointer for the guest's `address`, which is in the arena or just outside."""
-        base, offset = self._origin(address)
-        if not -GUARD < offset < GUARD // 2:
-            base, offset = address, 0
-        if base not in self._inside:
-            good = self.label()
-            self.branch_to(self.temp(f"icmp ult i64 {base}, {1 << SIZE_BITS}"), good, self.bail(), unlikely=False)
-            self.place(good)
-            if not self._nested:
-                self._inside.add(base)
-        return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
-
-    def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
-        """An access; where the host refuses it, the interpreter does the instruction. The result's name."""
-        good = self.label()
-        kind = "x" if (result or value).startswith(("double", "<2 x i64>")) else "r"
-        constraints = f"={kind},*m" if result else f"=*m,{kind}" if value else "=*m"
-        away = f"${{{constraints.count(',') + 1}:l}}-."
-        text = f"1: {move}\\0A.pushsection {FAULTS},\\22a\\22\\0A.long 1b-.\\0A.long {away}\\0A.popsection"
-        constraints += ",!i"
-        arguments = f"ptr elementtype({memory}) {pointer}" + (f", {value}" if value else "")
-        asm = f'{result or "void"} asm sideeffect "{text}", "{constraints}"({arguments})'
-        call = f"callbr {asm} to label %{good} [label %{self.bail()}]"
-        name = ""
-        if result:
-            name = self.temp(call)
-        else:
-            self.line(call)
-        self.terminated = True
-        self.place(good)
-        return name
-
-    def _refusable_load(self, v: Value) -> None:
-        pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.total_bits
-        memory = f"i{bits}"
-        users = [user for user in self._step.flat if any(a is v for a in user.args)]
-        if bits == 128:
-            self._pairs[id(v)] = pair = self._refusable("vmovdqu $1, $0", pointer, memory, "<2 x i64>")
-            self.define(v, f"bitcast <2 x i64> {pair} to {self.llvm_type(v.type)}")
-            return
-        if (bits == 64 and v.type.lanes > 1) or (bits >= 32 and users and all(self._goes_to_vector(u) for u in users)):
-            move = "vmovsd" if bits == 64 else "vmovss"
-            self._doubles[id(v)] = double = self._refusable(f"{move} $1, $0", pointer, memory, "double")
-            whole = self.temp(f"bitcast double {double} to i64") if v.type.lanes == 1 else ""
-            self.define(v, f"trunc i64 {whole} to i32" if bits == 32 else f"bitcast double {double} to {self.llvm_type(v.type)}")
-            return
-        if bits == 64:
-            self.set(v, self._refusable("movq $1, $0", pointer, memory, "i64"))
-            return
-        kind = "sext" if any(user.op == "sext" and user.type is I64 for user in users) else "zext"
-        wide = self._refusable(_MOVES[bits][kind], pointer, memory, "i64")
-        self._extended[id(v)] = kind, wide
-        narrow = self.temp(f"trunc i64 {wide} to {memory}")
-        self.set(v, narrow if v.type.lanes == 1 else self.temp(f"bitcast {memory} {narrow} to {self.llvm_type(v.type)}"))
-
-    def _goes_to_vector(self, user: Value) -> bool:
-        """True where what was loaded is best in one of the host's vector registers."""
-        if user.op == "set":
-            return self._held and self._held_type(self._register_key(user)) is F64
-        return (user.op == "zext" and user.type is I128) or (user.op == "bitcast" and user.type.is_float)
-
-    def _refusable_store(self, v: Value) -> None:
-        pointer, value = self._near_pointer(self.ref(v.args[0])), v.args[1]
-        bits = value.type.total_bits
-        memory, double = f"i{bits}", self._doubles.get(id(value)) or self._lows.get(id(value))
-        if bits == 128:
-            pair = self._pairs.get(id(value)) or self.temp(f"bitcast {self.typed(value)} to <2 x i64>")
-            self._refusable("vmovdqu $1, $0", pointer, memory, value=f"<2 x i64> {pair}")
-        elif double is not None and bits >= 32:
-            self._refusable(f"{'vmovsd' if bits == 64 else 'vmovss'} $1, $0", pointer, memory, value=f"double {double}")
-        elif value.type.lanes > 1 or value.type.is_float:
-            whole = self.temp(f"bitcast {self.typed(value)} to i{bits}")
-            self._refusable(f"{_MOVES[bits]['store']} $1, $0", pointer, memory, value=f"i{bits} {whole}")
-        elif value.op == "const" and -(1 << 31) <= (number := value.type.signed(value.bits)) < 1 << 31:
-            self._refusable(f"{_MOVES[value.type.bits]['store']} $${number}, $0", pointer, memory)
-        else:
-            self._refusable(f"{_MOVES[value.type.bits]['store']} $1, $0", pointer, memory, value=self.typed(value))
 
     def op_pc(self, v: Value) -> None:
         self.set(v, str(self._step.pc))

@@ -6,6 +6,7 @@ thread has dealt with it, so that the kernel queues them. Neither runs Python.
 
 It also deals with accesses to guest memory that the host refuses:
 
+- In a stencil: the thread goes on in the interpreter, at the same instruction.
 - In a compiled region, where the access may be refused: the thread goes on where the region says (`CodeSpace.faults`).
 - Elsewhere (the interpreter, a copy of a loop without checks, polyvm's own code) another thread must have changed the map
   meanwhile. The page is made accessible, so that it is as if that came later; the core is asked to stop, and the thread protects
@@ -23,6 +24,7 @@ Each guest thread has a record, which the host's GS base points to:
     96   u64  address of this record            128  the signal's siginfo_t, 128 bytes
   256   u64  guest memory: start              264   u64  its size
   272   u64  made accessible: start           280   u64  end, of all such pages
+  288   u64  stencils: start                  296   u64  end                    304  u64  where a fault goes on, its pc in r13
 """
 
 from __future__ import annotations
@@ -134,6 +136,14 @@ def assemble_handler() -> bytes:
     a.jump("0f 8e", "note")
     a.put("65 48 8b 04 25 60 00 00 00")  # mov rax, gs:[96]
     a.put("48 8b 8a a8 00 00 00")  # mov rcx, [rdx + 168]       rip
+    a.put("48 3b 88 20 01 00 00")  # cmp rcx, [rax + 288]
+    a.jump("72", "other")
+    a.put("48 3b 88 28 01 00 00")  # cmp rcx, [rax + 296]
+    a.jump("73", "other")
+    a.put("48 89 4a 50")  # mov [rdx + 80], rcx        r13
+    a.put("4c 8b 88 30 01 00 00")  # mov r9, [rax + 304]
+    a.jump("e9", "guest")
+    a.label("other")
     a.put("4c 8b 48 20")  # mov r9, [rax + 32]
     a.put("48 3b 48 10")  # cmp rcx, [rax + 16]
     a.jump("72", "region")
@@ -307,7 +317,8 @@ class HostThread:
         words = self._words
         words[0] = stop_word
         words[2:7] = list(faults[:5])
-        words[10], words[11], words[13], words[14], words[15] = faults[5:]
+        words[10], words[11], words[13], words[14], words[15] = faults[5:10]
+        words[36:39] = list(faults[10:])
 
     def use(self, arena: Arena) -> None:
         """The guest's memory."""

@@ -109,6 +109,9 @@ class Bios:
         """Begin."""
         self.loop.start()
 
+    def resize(self, columns: int, rows: int) -> None:
+        """COM1 has no size."""
+
     def close(self) -> None:
         """Close the disk."""
         self.loop.stop()

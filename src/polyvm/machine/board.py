@@ -101,6 +101,10 @@ class Board(Protocol):
         """Let the devices begin."""
         ...
 
+    def resize(self, columns: int, rows: int) -> None:
+        """The console's terminal has this size."""
+        ...
+
     def close(self) -> None:
         """End the devices' work and give back what they hold. Called once no vCPU runs any more."""
         ...

@@ -116,6 +116,12 @@ class Machine:
             self._thread.join()
         return self._ending or Ending("stopped")
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the guest the size of its terminal; only virtio consoles have one."""
+        board = self._board
+        if board is not None:
+            board.resize(columns, rows)
+
     @property
     def ending(self) -> Ending | None:
         """Why it ended; None while it runs."""

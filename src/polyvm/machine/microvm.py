@@ -157,6 +157,12 @@ class Microvm:
         for loop in self.loops:
             loop.start()
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Virtio consoles have a size."""
+        for transport in self.transports:
+            if isinstance(transport.device, Console):
+                transport.device.resize(columns, rows)
+
     def close(self) -> None:
         """End the work, close the disks."""
         for loop in self.loops:

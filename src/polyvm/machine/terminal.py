@@ -56,7 +56,15 @@ def interact(machine: Machine, stdin: int = 0, stdout: int = 1) -> Ending:
     def ended(number: int, frame: object) -> None:
         _poke(over_write)
 
+    def resized(number: int = 0, frame: object = None) -> None:
+        size = os.get_terminal_size(stdin)
+        if size.columns and size.lines:  # a terminal that knows
+            machine.resize(size.columns, size.lines)
+
     previous = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if saved is not None:
+        previous[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, resized)
+        resized()
     try:
         if saved is not None:
             tty.setraw(stdin, termios.TCSANOW)

@@ -13,6 +13,8 @@ _munmap = _libc.munmap
 _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _mprotect = _libc.mprotect
 _mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_madvise = _libc.madvise
+_madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _mremap = _libc.mremap
 _mremap.restype = ctypes.c_void_p
 _mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
@@ -47,6 +49,11 @@ def host_mprotect(address: int, length: int, protection: int) -> None:
     """mprotect(2); raises OSError."""
     if _mprotect(address, length, protection):
         raise _error("mprotect")
+
+
+def host_advise(address: int, length: int, advice: int) -> None:
+    """madvise(2) of something that helps and need not be heard."""
+    _madvise(address, length, advice)
 
 
 def host_mremap(address: int, old: int, new: int, target: int | None) -> int:

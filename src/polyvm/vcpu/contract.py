@@ -8,7 +8,7 @@ What an accelerator lacks raises UnsupportedError with the reason; `Capabilities
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from polyvm.vcpu.aarch64 import A64Fpu, A64Regs, A64Special
 from polyvm.vcpu.riscv64 import RvFpu, RvRegs, RvSpecial
@@ -254,6 +254,10 @@ class Vm(Protocol):
         ...
 
     def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Accelerator(Protocol):

@@ -18,6 +18,7 @@ FENCE_I = 9  # the guest synchronises its instruction stream
 HOSTFAULT = 10  # the host could not serve an access that the attributes allow (a truncated file mapping)
 TICK = 12  # enough samples were taken for the JIT to look at; never seen outside the engine
 PROTECT = 13  # a page is to be protected because code is decoded from it, or no longer, before a store; not seen outside
+STAMP = 14  # blocks wait for a copy of their handlers' code; not seen outside
 WATCH = 11  # an access to watched memory, before it is made
 
 NAMES: dict[int, str] = {

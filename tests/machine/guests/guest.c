@@ -1,6 +1,6 @@
 /* A freestanding 64-bit guest for the tests: serial port with interrupts, local APIC timer, virtio-mmio devices as its command line
  * names them, a second processor. It prints what it finds, then obeys letters from COM1:
- *   o power off (with ACPI)   r reset by the keyboard controller   t triple fault   x end with code 42   e echo   p an x87 instruction   s spin   w write to disk */
+ *   f random accesses to devices   o power off (with ACPI)   r reset by the keyboard controller   t triple fault   x end with code 42   e echo   p an x87 instruction   s spin   w write to disk */
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -196,6 +196,25 @@ static void find_devices(const char *s) {
     }
 }
 
+static void fuzz(u64 n) {
+    u64 x = 88172645463325252ul, sum = 0;
+    while (n--) {
+        x ^= x << 13; x ^= x >> 7; x ^= x << 17;
+        u64 a = devices[(x >> 8) % count] + ((x >> 16) & 0x3ff), value = x >> 20;
+        if (x & 1) a &= ~3ul;
+        switch (x >> 1 & 7) {
+        case 0: sum += *(volatile u8 *)a; break;
+        case 1: sum += *(volatile u32 *)a; break;
+        case 2: *(volatile u8 *)a = (u8)value; break;
+        case 3: *(volatile u64 *)a = value; break;
+        case 4: outb((u16)(0x70 + (value & 1)), (u8)(value >> 1)); break;
+        case 5: sum += inb(0x71); break;
+        default: *(volatile u32 *)a = (u32)(x & 16 ? value & 15 : value);
+        }
+    }
+    print("fuzzed\n");
+}
+
 void guest_main(u64 info, u64 pvh) {
     const char *cmdline;
     if (pvh) {
@@ -244,6 +263,7 @@ void guest_main(u64 info, u64 pvh) {
         u8 c = typed[taken++ & 255];
         if (c == 'r') { print("resetting\n"); outb(0x64, 0xfe); }
         else if (c == 't') { load_idt(0, 0); __asm__ volatile("ud2"); }
+        else if (c == 'f') fuzz(20000);
         else if (c == 'o') outb(0x600, 0x34);
         else if (c == 'x') outl(0x501, 42);
         else if (c == 'p') __asm__ volatile("fninit; fld1; fld1; faddp");

@@ -66,10 +66,9 @@ def _divided(b: A64, y: Value, fmt: Format, fraction: Value) -> Value:
 def _exact(b: A64, x: Value, op: str) -> Value:
     """An integer as a double; bits that it has no room for become one sticky bit, as half precision can tell no more."""
     wide = x if x.type is I64 else x.sext(I64) if op == "si2f" else x.zext(I64)
+    big = wide.slt(0)
     if op == "ui2f":
-        half = (wide >> 1) | (wide & 1)
-        big = wide.slt(0)
-        wide = b.select(big, half, wide)
+        wide = b.select(big, (wide >> 1) | (wide & 1), wide)
     low = wide & 0x7FF
     kept = (wide & ~0x7FF) | b.select(low.ne(0), b.const(I64, 1 << 11), 0)
     size = b.select(wide.slt(0), -wide, wide)

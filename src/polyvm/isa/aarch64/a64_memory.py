@@ -148,13 +148,16 @@ def _store_vector(type_: Type) -> Access:
 
 
 VECTORS = (("00", "0", "b", I8), ("01", "0", "h", I16), ("10", "0", "s", I32), ("11", "0", "d", I64), ("00", "1", "q", I128))
-for _size, _high, _r, _type in VECTORS:
-    FORMS.extend([
-        Form(_size, f"{_high}0", "str", _r, _type, _store_vector(_type), loads=False, vector=True),
-        Form(_size, f"{_high}1", "ldr", _r, _type, _load_vector(_type), loads=True, vector=True),
-    ])
+VECTOR_FORMS = [
+    form
+    for size, high, r, type_ in VECTORS
+    for form in (
+        Form(size, f"{high}0", "str", r, type_, _store_vector(type_), loads=False, vector=True),
+        Form(size, f"{high}1", "ldr", r, type_, _load_vector(type_), loads=True, vector=True),
+    )
+]
 
-for _form in FORMS:
+for _form in (*FORMS, *VECTOR_FORMS):
     _forms(_form)
 
 
@@ -182,7 +185,8 @@ def _pair(opc: str, name: str, r: str, type_: Type, *, signed: bool = False, vec
     low = (type_.bits // 8).bit_length() - 1
     imm = f"imm[{6 + low}:{low}]"
     loads = name.startswith("ld")
-    kinds: dict[str, str] = dict.fromkeys(("rt", "rt2"), ("VD" if loads else "V") if vector else "XD" if loads else "X")
+    kind = ("VD" if loads else "V") if vector else "XD" if loads else "X"
+    kinds = {"rt": kind, "rt2": kind}
     bits, asm = f"{opc} 101 {int(vector)}", f"{name} {{rt:{r}}}, {{rt2:{r}}}, "
     load_bit = "1" if loads else "0"
 
