@@ -79,6 +79,32 @@ def store(name: str, payload: bytes) -> bool:
     return True
 
 
+class making:  # noqa: N801
+    """While an entry that takes long is made: other processes that want the same wait here, and then find it."""
+
+    def __init__(self, name: str) -> None:
+        self._path = os.path.join(directory(), f"{name}.lock")
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        try:
+            import fcntl
+
+            os.makedirs(directory(), mode=0o700, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a cache is never required
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            try:
+                os.unlink(self._path)
+            except OSError:
+                pass
+            os.close(self._fd)
+
+
 def append(name: str, line: str) -> None:
     """Add a line to list `name`; what other processes add at the same time is kept."""
     try:

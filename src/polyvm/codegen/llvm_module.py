@@ -21,6 +21,7 @@ class ModuleText:
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._declared: dict[str, str] = {}
+        self._tables: list[str] = []
         self.attributes = ""  # more of them, for all functions
 
     def add(self, text: str) -> None:
@@ -30,6 +31,7 @@ class ModuleText:
     def table(self, name: str, type_: str, entries: Sequence[object]) -> None:
         """Append a constant array."""
         text = ", ".join(f"{type_} {entry}" for entry in entries)
+        self._tables.append(name)
         self.add(f"@{name} = internal constant [{len(entries)} x {type_}] [{text}]")
 
     def declare(self, name: str, text: str) -> None:
@@ -41,10 +43,40 @@ class ModuleText:
         """What was declared, by name."""
         return self._declared
 
+    def split(self, count: int) -> list[str]:
+        """The module as up to `count` modules of like size, which together define the same; functions of one that another calls
+        are declared there."""
+        from re import findall, match
+
+        names: dict[str, str] = {}
+        for part in self._parts:
+            found = match(r"define ([^{]*)@([\w.]+)\(([^)]*)\)", part)
+            if found is not None:
+                linkage, name, params = found.groups()
+                types = ", ".join(param.rsplit(" ", 1)[0] for param in params.split(", ")) if params else ""
+                names[name] = f"declare {linkage}@{name}({types})"
+        tables = [part for part in self._parts if not part.startswith("define")]
+        bins: list[list[str]] = [list(tables)] + [[] for _ in range(count - 1)]
+        sizes = [sum(map(len, tables))] + [0] * (count - 1)
+        for part in sorted((part for part in self._parts if part.startswith("define")), key=len, reverse=True):
+            # What refers to a table stays with it.
+            smallest = 0 if any(f"@{name} " in part or f"@{name})" in part for name in self._tables) else sizes.index(min(sizes))
+            bins[smallest].append(part)
+            sizes[smallest] += len(part)
+        texts: list[str] = []
+        for parts in bins:
+            used = {name for part in parts for name in findall(r"@([\w.]+)", part)}
+            defined = {found[2] for part in parts if (found := match(r"define ([^{]*)@([\w.]+)\(", part)) is not None}
+            others = [names[name] for name in sorted(used - defined) if name in names]
+            texts.append("\n".join([*parts, *others, *self._declared.values(), self._attributes()]))
+        return texts
+
     def text(self) -> str:
         """The whole module."""
-        attributes = f'attributes #0 = {{ nounwind strictfp uwtable(sync) {self.attributes} "no-trapping-math"="false" }}\n'
-        return "\n".join([*self._parts, *self._declared.values(), attributes])
+        return "\n".join([*self._parts, *self._declared.values(), self._attributes()])
+
+    def _attributes(self) -> str:
+        return f'attributes #0 = {{ nounwind strictfp uwtable(sync) {self.attributes} "no-trapping-math"="false" }}\n'
 
 
 class FunctionText:

@@ -66,6 +66,41 @@ def compile_object(text: str, level: int = 2) -> bytes:
     return data
 
 
+# What another process compiles: its standard input, to its standard output.
+_OTHER = (
+    "import sys; sys.path[:0] = {path!r}; from polyvm.codegen.native import compile_object; "
+    "sys.stdout.buffer.write(compile_object(sys.stdin.read(), {level}))"
+)
+
+
+def compile_objects(texts: list[str], level: int = 2) -> list[bytes]:
+    """The objects of several modules, each compiled in a process of its own, but for the first: LLVM takes one thread at a
+    time."""
+    import subprocess
+    import sys
+    from threading import Thread
+
+    command = [sys.executable, "-c", _OTHER.format(path=sys.path, level=level)]
+    others = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in texts[1:]]
+    results: list[bytes] = [b""] * len(texts)
+
+    def wait(number: int, process: subprocess.Popen[bytes], text: str) -> None:
+        results[number] = process.communicate(text.encode())[0]
+
+    threads = [Thread(target=wait, args=(i, p, t)) for i, (p, t) in enumerate(zip(others, texts[1:], strict=True), 1)]
+    for thread in threads:
+        thread.start()
+    try:
+        results[0] = compile_object(texts[0], level)
+    finally:
+        for thread in threads:
+            thread.join()
+    for number, process in enumerate(others, 1):
+        if process.returncode:
+            results[number] = compile_object(texts[number], level)
+    return results
+
+
 _MUCH = 600_000  # bytes of LLVM text that its whole pipeline takes too long for
 _QUICK = ("instruction_combine",)
 # LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's registers are still stack slots.

@@ -72,75 +72,38 @@ def find_section(data: bytes, name: str) -> tuple[int, int]:
     return (sections[index][4], sections[index][5]) if index else (0, 0)
 
 
-def link(data: bytes, more: bytes = b"", patches: Callable[[int, int], list[tuple[int, bytes]]] | None = None) -> bytes:
-    """The image of an object; raises EngineError. Its writable data ends with a word that is zero and with `more`; `patches` gets
-    the offsets of the function "region" and of that word, and says what is to be written where in the code."""
+def link(
+    data: bytes | list[bytes], more: bytes = b"", patches: Callable[[int, int], list[tuple[int, bytes]]] | None = None
+) -> bytes:
+    """The image of an object, or of several that refer to each other's names; raises EngineError. Its writable data ends with a
+    word that is zero and with `more`; `patches` gets the offsets of the function "region" and of that word, and says what is to
+    be written where in the code."""
     try:
-        return _Linker(data, more, patches).image()
+        return _Linker([data] if isinstance(data, bytes) else data, more, patches).image()
     except (struct.error, IndexError, ValueError) as error:
         raise EngineError(f"a compiled object is damaged: {error}") from None
 
 
-class _Linker:
-    def __init__(
-        self, data: bytes, more: bytes, patches: Callable[[int, int], list[tuple[int, bytes]]] | None
-    ) -> None:  # fmt: skip
+class _Object:
+    """One of the objects that are linked: its sections, and where they will be in memory."""
+
+    def __init__(self, data: bytes) -> None:
         if data[:4] != b"\x7fELF" or struct.unpack_from("<H", data, 18)[0] != 62:
             raise EngineError("a compiled object is not an x86-64 ELF object")
         self.data = data
         self.sections = read_sections(data)
-        self.offsets: dict[int, int] = {}  # of sections, in memory
+        self.offsets: dict[int, int] = {}
         self.faults, self.maps = _named(data, self.sections, FAULTS), _named(data, self.sections, MAPS)
-        self.code = self._arrange(0, _SHF_EXECINSTR)
-        self.code_pages = _pages(self.code)
-        end = self._arrange(self.code_pages, 0)
-        relocations = [section for section in self.sections if section[1] == _SHT_RELA and section[7] in self.offsets]
-        # After the data, the addresses that code loads.
-        start = -(-end // 8) * 8
-        self.got: dict[int, int] = {}
-        for section in relocations:
-            for _, info, _ in struct.iter_unpack("<QQq", self._content(section)):
-                if info & 0xFFFFFFFF in _GOTPCREL:
-                    self.got.setdefault(info >> 32, start + 8 * len(self.got))
-        self.data_end = start + 8 * len(self.got) if self.got else end
-        self.writable = _pages(self.data_end)
-        end = self._arrange(self.writable, _SHF_WRITE)
-        self.more = -(-end // 8) * 8
-        self.end = self.more + 8 + len(more) if more else end
-        if self.end > _MOST:
-            raise EngineError(f"a compiled object takes {self.end} bytes")
-        relocations = [section for section in self.sections if section[1] == _SHT_RELA and section[7] in self.offsets]
-        self.memory = bytearray(self.end)
-        for index, offset in self.offsets.items():
-            section = self.sections[index]
-            if section[1] != _SHT_NOBITS:
-                self.memory[offset : offset + section[5]] = self._content(section)
-        self.names: dict[str, int] = {}
-        self.values = self._symbols()
-        self.words: list[int] = []  # offsets of addresses
-        for symbol, offset in self.got.items():
-            self._address(offset, self._value(symbol))
-        for section in relocations:
-            self._relocate(section)
-        if self.faults:
-            self._fault_table()
-        if more:
-            self.memory[self.more + 8 :] = more
-        for place, code in patches(self.names["region"], self.more) if patches is not None else ():
-            self.memory[place : place + len(code)] = code
+        self.symbols: list[tuple[str, int | None]] = []  # names, and places; None: another object's
 
-    def _fault_table(self) -> None:
-        at, count = self.offsets[self.faults], self.sections[self.faults][5] // 4
-        distances = struct.unpack_from(f"<{count}i", self.memory, at)
-        struct.pack_into(f"<{count + 2}I", self.memory, at, 0, *(at + 4 * i + d for i, d in enumerate(distances)), 0)
-
-    def _content(self, section: _Section) -> bytes:
+    def content(self, section: _Section) -> bytes:
+        """The bytes of a section."""
         found = self.data[section[4] : section[4] + section[5]]
         if len(found) < section[5]:
             raise EngineError("a compiled object is damaged: a section lies behind its end")
         return found
 
-    def _arrange(self, cursor: int, kind: int) -> int:
+    def arrange(self, cursor: int, kind: int) -> int:
         """Place the sections of one kind (flags) from `cursor` on; where they end."""
         names = self.sections[struct.unpack_from("<H", self.data, 62)[0]][4]
         for index, section in enumerate(self.sections):
@@ -157,24 +120,89 @@ class _Linker:
                 cursor += section[5] + (8 if index == self.faults else 0)
         return cursor
 
-    def _symbols(self) -> list[int | None]:
-        values: list[int | None] = []
+    def relocations(self) -> list[_Section]:
+        """The sections of relocations for what is in memory."""
+        return [section for section in self.sections if section[1] == _SHT_RELA and section[7] in self.offsets]
+
+    def read_symbols(self, defined: dict[str, int]) -> None:
+        """Read the symbols; those that others may use go into `defined`."""
         for section in self.sections:
             if section[1] != _SHT_SYMTAB:
                 continue
             strings = self.sections[section[6]][4]
-            for name, info, _, index, value, _ in struct.iter_unpack("<IBBHQQ", self._content(section)):
+            for name, info, _, index, value, _ in struct.iter_unpack("<IBBHQQ", self.content(section)):
                 place = self.offsets[index] + value if index in self.offsets else None
-                values.append(place)
                 text = self.data[strings + name : self.data.index(0, strings + name)].decode()
-                if text and index == 0:
-                    raise EngineError(f"generated code needs {text}, which this host has to provide")
+                self.symbols.append((text if index == 0 else "", place))
                 if text and info & 15 != 3 and place is not None:
-                    self.names[text] = place
-        return values
+                    defined[text] = place
 
-    def _value(self, symbol: int) -> int:
-        value = self.values[symbol]
+
+class _Linker:
+    def __init__(
+        self, data: list[bytes], more: bytes, patches: Callable[[int, int], list[tuple[int, bytes]]] | None
+    ) -> None:  # fmt: skip
+        self.objects = [_Object(one) for one in data]
+        self.code = self._arrange(0, _SHF_EXECINSTR)
+        self.code_pages = _pages(self.code)
+        end = self._arrange(self.code_pages, 0)
+        # After the data, the addresses that code loads.
+        start = -(-end // 8) * 8
+        self.got: dict[tuple[int, int], int] = {}
+        for number, one in enumerate(self.objects):
+            for section in one.relocations():
+                for _, info, _ in struct.iter_unpack("<QQq", one.content(section)):
+                    if info & 0xFFFFFFFF in _GOTPCREL:
+                        self.got.setdefault((number, info >> 32), start + 8 * len(self.got))
+        self.data_end = start + 8 * len(self.got) if self.got else end
+        self.writable = _pages(self.data_end)
+        end = self._arrange(self.writable, _SHF_WRITE)
+        self.more = -(-end // 8) * 8
+        self.end = self.more + 8 + len(more) if more else end
+        if self.end > _MOST:
+            raise EngineError(f"a compiled object takes {self.end} bytes")
+        self.memory = bytearray(self.end)
+        self.names: dict[str, int] = {}
+        for one in self.objects:
+            for index, offset in one.offsets.items():
+                section = one.sections[index]
+                if section[1] != _SHT_NOBITS:
+                    self.memory[offset : offset + section[5]] = one.content(section)
+            one.read_symbols(self.names)
+        for one in self.objects:
+            if missing := [name for name, _ in one.symbols if name and name not in self.names]:
+                raise EngineError(f"generated code needs {missing[0]}, which this host has to provide")
+        self.words: list[int] = []  # offsets of addresses
+        for (number, symbol), offset in self.got.items():
+            self._address(offset, self._value(self.objects[number], symbol))
+        for number, one in enumerate(self.objects):
+            for section in one.relocations():
+                self._relocate(number, one, section)
+        self.faults = next((one.offsets[one.faults] for one in self.objects if one.faults), 0)
+        if self.faults:
+            self._fault_table()
+        if more:
+            self.memory[self.more + 8 :] = more
+        for place, code in patches(self.names["region"], self.more) if patches is not None else ():
+            self.memory[place : place + len(code)] = code
+
+    def _arrange(self, cursor: int, kind: int) -> int:
+        for one in self.objects:
+            cursor = one.arrange(cursor, kind)
+        return cursor
+
+    def _fault_table(self) -> None:
+        found = [one for one in self.objects if one.faults]
+        if len(found) > 1:
+            raise EngineError("several objects have accesses that the host may refuse")
+        at, count = self.faults, found[0].sections[found[0].faults][5] // 4
+        distances = struct.unpack_from(f"<{count}i", self.memory, at)
+        struct.pack_into(f"<{count + 2}I", self.memory, at, 0, *(at + 4 * i + d for i, d in enumerate(distances)), 0)
+
+    def _value(self, one: _Object, symbol: int) -> int:
+        name, value = one.symbols[symbol]
+        if name:
+            value = self.names[name]
         if value is None:
             raise EngineError("a compiled object refers to something that is not loaded")
         return value
@@ -186,19 +214,19 @@ class _Linker:
         struct.pack_into("<Q", self.memory, place, value)
         self.words.append(place)
 
-    def _relocate(self, section: _Section) -> None:
-        memory, target = self.memory, self.offsets[section[7]]
-        for offset, info, addend in struct.iter_unpack("<QQq", self._content(section)):
+    def _relocate(self, number: int, one: _Object, section: _Section) -> None:
+        memory, target = self.memory, one.offsets[section[7]]
+        for offset, info, addend in struct.iter_unpack("<QQq", one.content(section)):
             kind, symbol = info & 0xFFFFFFFF, info >> 32
             place = target + offset
             if kind == _R_X86_64_64:
-                self._address(place, self._value(symbol) + addend)
+                self._address(place, self._value(one, symbol) + addend)
             elif kind in (_R_X86_64_PC32, _R_X86_64_PLT32):
-                struct.pack_into("<i", memory, place, self._value(symbol) + addend - place)
+                struct.pack_into("<i", memory, place, self._value(one, symbol) + addend - place)
             elif kind == _R_X86_64_PC64:
-                struct.pack_into("<q", memory, place, self._value(symbol) + addend - place)
+                struct.pack_into("<q", memory, place, self._value(one, symbol) + addend - place)
             elif kind in _GOTPCREL:
-                struct.pack_into("<i", memory, place, self.got[symbol] + addend - place)
+                struct.pack_into("<i", memory, place, self.got[number, symbol] + addend - place)
             else:
                 raise EngineError(f"a compiled object has relocation type {kind}, which the linker does not know")
 
@@ -212,7 +240,7 @@ class _Linker:
         names = "".join(f"\n{name}" for name in self.names).encode() + b"\n"
         head = _HEAD.pack(
             _MAGIC, self.code, self.data_end - self.code_pages, self.end - self.writable, self.more - self.writable,
-            self.offsets.get(self.faults, 0), len(runs) // 2, len(self.names), len(names),
+            self.faults, len(runs) // 2, len(self.names), len(names),
         )  # fmt: skip
         tables = struct.pack(f"<{len(runs) + len(self.names)}I", *runs, *self.names.values())
         parts = self.memory[: self.code], self.memory[self.code_pages : self.data_end], self.memory[self.writable :]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FIXED_MODE_OPS = frozenset({"f2si", "f2ui", "frint"})
 _ROUNDED_OPS = frozenset({"fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "f2f", "si2f", "ui2f"})
 _OPTIMISATION = 2
+_MOST_SHARES = 8  # of the interpreter, that are compiled side by side
 
 
 class NativeInterpreter:
@@ -126,11 +127,20 @@ def _load(name: str) -> NativeInterpreter:
     entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), host, str(_OPTIMISATION))
     data = cache.load(entry)
     if data is None:
-        from polyvm.codegen.native import compile_object
-
-        data = link(compile_object(build(isa).text(), _OPTIMISATION))
-        cache.store(entry, data)
+        with cache.making(entry):
+            # Another process may have made it meanwhile.
+            data = cache.load(entry) or _compile(isa)
+            cache.store(entry, data)
     return NativeInterpreter(name, LoadedObject(data), CpuRecord(isa.layout), entry)
+
+
+def _compile(isa: Isa) -> bytes:
+    """The interpreter's image, made on all processors that this process may use."""
+    from polyvm.codegen.native import compile_objects
+
+    module = build(isa)
+    count = min(len(os.sched_getaffinity(0)), _MOST_SHARES)
+    return link(compile_objects(module.split(count) if count > 1 else [module.text()], _OPTIMISATION))
 
 
 def build(isa: Isa) -> ModuleText:
