@@ -25,7 +25,8 @@ GROUPS = {
     "all": frozenset({"I", "M", "A", "C", "Zba", "Zbb", "Zbc", "Zbs", "F", "D", "Zfh", "Zicsr"}),
 }
 STREAMS, LENGTH = 500, 50
-SEED = int(os.environ.get("POLYVM_SEED", "0")) or random.SystemRandom().getrandbits(32)
+# The same streams each time, unless other ones are asked for.
+SEED = int(os.environ.get("POLYVM_SEED", "2"))
 # Times a group is run: 10^6 instructions in all.
 ROUNDS = int(os.environ.get("POLYVM_ROUNDS", "10"))
 

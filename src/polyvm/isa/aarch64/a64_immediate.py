@@ -106,9 +106,9 @@ def _movable(word: int) -> bool:
     width = 64 if sf else 32
     if (word >> 22 & 1) != sf or (not sf and imms > 31):
         return False
-    if imms < 16:
-        return -immr % 16 <= 15 - imms
-    return imms >= width - 15 and immr % 16 <= imms - (width - 15)
+    ones, full = (1 << imms + 1) - 1, (1 << width) - 1
+    value = (ones >> immr | ones << width - immr) & full
+    return any(v & ~(0xFFFF << at) & full == 0 for v in (value, ~value & full) for at in range(0, width, 16))
 
 
 def _logical(opc: str, name: str, sf: str, r: str, type_: Type) -> None:
