@@ -107,7 +107,8 @@ def _movable(word: int) -> bool:
     if (word >> 22 & 1) != sf or (not sf and imms > 31):
         return False
     ones, full = (1 << imms + 1) - 1, (1 << width) - 1
-    value = (ones >> immr | ones << width - immr) & full
+    turned = immr % width
+    value = (ones >> turned | ones << width - turned) & full
     return any(v & ~(0xFFFF << at) & full == 0 for v in (value, ~value & full) for at in range(0, width, 16))
 
 
