@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import hvf as ffi
+from polyvm.testing.library import ScriptedLibrary
 from polyvm.testing.steps import (
     Failure,
     HaltStep,
@@ -33,7 +33,7 @@ from polyvm.testing.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 _OK, _BAD, _NO_DEVICE, _BUSY = ffi.HV_SUCCESS, ffi.HV_BAD_ARGUMENT, ffi.HV_NO_DEVICE, ffi.HV_BUSY
 _VMCS_OF = {number: name for name, number in ffi.VMCS.items()}
@@ -41,15 +41,15 @@ _VMCS_OF = {number: name for name, number in ffi.VMCS.items()}
 _CAPABILITIES = {0: 0x7F << 32 | 0x16, 1: 0xFFF9FFFE << 32 | 0x0401E172, 2: 0xFF << 32, 3: 0x3FFFF << 32 | 0x11FF}
 
 
-class ScriptedHvf:
+class ScriptedHvf(ScriptedLibrary):
     """One virtual machine. After use: `registers` of the calling thread's virtual CPU by
     (kind, number), `mapped` ranges by address as (host, size, flags), `spis`
     and `messages` of the interrupt controller, `calls` in order."""
 
     def __init__(self, architecture: str, scripts: Sequence[Sequence[Step]] | None = None, *, gic: bool = True) -> None:
+        super().__init__()
         self.architecture = architecture
         self.scripts = None if scripts is None else [Script(steps) for steps in scripts]
-        self.slots: dict[int, Slot] = {}
         self.script: list[Callable[[ScriptedHvf], None]] = []
         self._banks: dict[int, dict[tuple[str, int], int]] = {}
         self.mapped: dict[int, tuple[int, int, int]] = {}
@@ -57,7 +57,6 @@ class ScriptedHvf:
         self.messages: list[tuple[int, int]] = []
         self.pending: list[tuple[int, bool]] = []
         self.native: set[int] = set()
-        self.calls: list[str] = []
         self.machines = 0
         self.threads: dict[int, int] = {}
         self.fpstate = bytes(4096)
@@ -66,24 +65,10 @@ class ScriptedHvf:
         functions = dict(ffi.ARM_FUNCTIONS if architecture == "aarch64" else ffi.X86_FUNCTIONS)
         if architecture == "aarch64" and gic:
             functions |= ffi.GIC_FUNCTIONS
-        self.library = self._library(functions)
+        self.library = self.functions(functions, ctypes.c_uint32)
         if architecture == "aarch64" and gic:
             self._create_gic = ctypes.CFUNCTYPE(ctypes.c_void_p)(lambda: 0x7000)
             setattr(self.library, ffi.GIC_CONFIG_CREATE, self._create_gic)
-
-    def _library(self, functions: Mapping[str, tuple[Any, ...]]) -> SimpleNamespace:
-        return SimpleNamespace(**{
-            name: ctypes.CFUNCTYPE(ctypes.c_uint32, *parameters)(self._noted(name)) for name, parameters in functions.items()
-        })  # fmt: skip
-
-    def _noted(self, name: str) -> Callable[..., int]:
-        work: Callable[..., int] = getattr(self, f"_{name}", lambda *_: _OK)
-
-        def noted(*arguments: Any) -> int:
-            self.calls.append(name)
-            return work(*arguments)
-
-        return noted
 
     @property
     def _here(self) -> int:
@@ -131,14 +116,11 @@ class ScriptedHvf:
 
     # -- scripts of steps -----------------------------------------------------------------------------------------
 
-    def _find(self, address: int, size: int) -> Slot | None:
-        return next((s for s in self.slots.values() if s.address <= address and address + size <= s.address + s.size), None)
-
     def _follow(self, script: Script) -> bool:
         """The exit of the next step; False: the guest only computes. What is read goes to x1, or to rax."""
         if script.waiting:
             script.answered(self.reg("x1" if self.architecture == "aarch64" else "RAX"))
-        step = script.next(self._find)
+        step = script.next(self.find)
         if isinstance(step, Spin):
             return False
         (self._follow_arm if self.architecture == "aarch64" else self._follow_x86)(step)
@@ -171,7 +153,7 @@ class ScriptedHvf:
             # mov between [bx] and al, ax or eax, put where the guest is.
             code = (b"\x66" if step.size == 4 else b"") + bytes([(0x88 if write else 0x8A) + (step.size > 1), 0x07])
             place = self.vmcs("GUEST_CS_BASE") + self.reg("RIP")
-            slot = self._find(place, len(code))
+            slot = self.find(place, len(code))
             assert slot is not None
             ctypes.memmove(slot.host + place - slot.address, code, len(code))
             self.vmx(ffi.EXIT_EPT_VIOLATION, 2 if write else 1)

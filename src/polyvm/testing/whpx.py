@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from polyvm.accel.ffi import whpx as ffi
+from polyvm.testing.library import ScriptedLibrary
 from polyvm.testing.steps import (
     HaltStep,
     MmioRead,
@@ -43,13 +43,14 @@ _UNKNOWN = ffi.WHV_E_INVALID_VP_REGISTER_NAME - (1 << 32)
 _MISSING = ffi.WHV_E_VP_DOES_NOT_EXIST - (1 << 32)
 
 
-class ScriptedWhpx:
+class ScriptedWhpx(ScriptedLibrary):
     """One partition at a time. After use: `properties` by code, `mapped` ranges by guest address as (host, size, flags),
     `registers` by (processor, name) as 16 bytes, `interrupts` requested, `calls` in order."""
 
     def __init__(
         self, scripts: Sequence[Sequence[Step]] | None = None, *, features: int = 0xF, extended: int = 0x3F, present: bool = True
     ) -> None:
+        super().__init__()
         self.capabilities = {
             C["WHvCapabilityCodeHypervisorPresent"]: int(present),
             C["WHvCapabilityCodeFeatures"]: features,
@@ -57,7 +58,6 @@ class ScriptedWhpx:
         }
         self.script: list[Move] = []
         self.scripts = None if scripts is None else [Script(steps) for steps in scripts]
-        self.slots: dict[int, Slot] = {}
         self.properties: dict[int, bytes] = {}
         self.mapped: dict[int, tuple[int, int, int]] = {}
         self.dirty: dict[int, bytes] = {}
@@ -65,31 +65,13 @@ class ScriptedWhpx:
         self.processors: set[int] = set()
         self.interrupts: list[tuple[int, int, int]] = []
         self.pages: dict[int, int] = {}
-        self.calls: list[str] = []
         self.partitions = 0
         self.is_set_up = False
         self.instruction: Callable[[ScriptedWhpx, int, Any], bool] | None = None
         self._callbacks: ffi.WHV_EMULATOR_CALLBACKS | None = None
         self._cancelled: dict[int, threading.Event] = {}
-        self._kept: list[Any] = []
-        self.platform = self._library(ffi.FUNCTIONS)
-        self.emulator = self._library(ffi.EMULATOR_FUNCTIONS)
-
-    def _library(self, functions: Mapping[str, tuple[Any, ...]]) -> SimpleNamespace:
-        found: dict[str, Any] = {}
-        for name, parameters in functions.items():
-            found[name] = ctypes.CFUNCTYPE(ffi.HRESULT, *parameters)(self._noted(name))
-        self._kept.append(found)
-        return SimpleNamespace(**found)
-
-    def _noted(self, name: str) -> Callable[..., int]:
-        work: Callable[..., int] = getattr(self, f"_{name}", lambda *_: _OK)
-
-        def noted(*arguments: Any) -> int:
-            self.calls.append(name)
-            return work(*arguments)
-
-        return noted
+        self.platform = self.functions(ffi.FUNCTIONS, ffi.HRESULT)
+        self.emulator = self.functions(ffi.EMULATOR_FUNCTIONS, ffi.HRESULT)
 
     # -- what tests write scripts with --------------------------------------------------------------------------
 
@@ -117,14 +99,11 @@ class ScriptedWhpx:
 
     # -- scripts of steps -----------------------------------------------------------------------------------------
 
-    def _find(self, address: int, size: int) -> Slot | None:
-        return next((s for s in self.slots.values() if s.address <= address and address + size <= s.address + s.size), None)
-
     def _follow(self, script: Script, vp: int, context: ffi.WHV_RUN_VP_EXIT_CONTEXT) -> bool:
         """The exit of the next step; False: the guest only computes."""
         if script.waiting:
             script.answered(self.get(vp, "Rax"))
-        step = script.next(self._find)
+        step = script.next(self.find)
         rip = self.get(vp, "Rip")
         if isinstance(step, Spin):
             return False
