@@ -42,9 +42,10 @@ class AccessEmitter(HeldEmitter):
         super().__init__(module, record, isa, spec)
         self._covered: set[int] = set()  # accesses without a check
         # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants;
-        # loaded values that are extended already.
+        # loaded values that are extended already. `_sums`: what is added is between two constants.
         self._inside: set[str] = set()
-        self._sums: dict[str, tuple[str, int]] = {}
+        self._sums: dict[str, tuple[str, int, int]] = {}
+        self._small: dict[str, int] = {}  # values that are no larger than that
         self._extended: dict[int, tuple[str, str]] = {}
 
     def check(self, address: str, size: int, access: str) -> None:
@@ -117,13 +118,55 @@ class AccessEmitter(HeldEmitter):
         if v.op == "trunc" and self._low_part(v):
             return
         super().operation(v)
-        if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
-            base, offset = self._origin(self.ref(v.args[0]))
-            self._sums[self.ref(v)] = base, offset + v.type.signed(v.args[1].bits)
+        if not v.type.is_float and v.type.lanes == 1 and v.type.bits <= 64:
+            self._follow_bounds(v)
 
-    def _origin(self, address: str) -> tuple[str, int]:
-        """What `address` is the sum of."""
-        return self._sums.get(address, (address, 0))
+    def _follow_bounds(self, v: Value) -> None:
+        """Note that an integer is small, or the sum of another and something small: so a table's elements need no check
+        beside its own."""
+        if v.op == "add" and v.type is I64:
+            first, second = v.args
+            most = self._most(second)
+            if second.op == "const" or most is None:
+                first, second, most = (first, second, None) if second.op == "const" else (second, first, self._most(first))
+            if second.op == "const" and first.op != "const":
+                low = high = I64.signed(second.bits)
+            elif most is not None:
+                low, high = 0, most
+            else:
+                return
+            base, least, greatest = self._origin(self.ref(first))
+            self._sums[self.ref(v)] = base, least + low, greatest + high
+            return
+        most = self._most_of(v)
+        if most is not None and most < GUARD:
+            self._small[self.ref(v)] = most
+
+    def _most(self, v: Value) -> int | None:
+        """What an integer is not larger than, if it is known to be small."""
+        return v.bits if v.op == "const" and v.bits < GUARD else self._small.get(self.ref(v)) if v.op != "const" else None
+
+    def _most_of(self, v: Value) -> int | None:
+        """The same of the result of an operation."""
+        if v.op in ("zext", "sext", "trunc"):
+            inner = self._most(v.args[0])
+            if v.op == "sext" and inner is not None and inner >> v.args[0].type.bits - 1:
+                return None
+            return (1 << v.args[0].type.bits) - 1 if inner is None and v.op == "zext" else inner
+        if v.op == "and":
+            known = [most for most in map(self._most, v.args) if most is not None]
+            return min(known, default=None)
+        if v.op in ("shl", "lshr") and v.args[1].op == "const" and v.args[1].bits < 64:
+            inner = self._most(v.args[0])
+            if inner is not None:
+                return inner << v.args[1].bits if v.op == "shl" else inner >> v.args[1].bits
+        if v.op == "lshr" and v.args[1].op == "const":
+            return (1 << v.type.bits) - 1 >> v.args[1].bits
+        return None
+
+    def _origin(self, address: str) -> tuple[str, int, int]:
+        """What `address` is the sum of, and the constants between which the rest of it lies."""
+        return self._sums.get(address, (address, 0, 0))
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
         """Bytes of the attribute table, from that of `page` plus `distance` on."""
@@ -168,12 +211,12 @@ class AccessEmitter(HeldEmitter):
 
     def _near_pointer(self, address: str) -> str:
         """A pointer for the guest's `address`, which is in the arena or just outside."""
-        base, offset = self._origin(address)
-        if not -GUARD < offset < GUARD // 2:
-            base, offset = address, 0
+        base, low, high = self._origin(address)
+        if not -GUARD < low <= high < GUARD // 2:
+            base = address
         if base not in self._inside:
             good = self.label()
-            self.branch_to(self.temp(f"icmp ult i64 {base}, {1 << SIZE_BITS}"), good, self.bail(), unlikely=False)
+            self.branch_to(self.temp(f"icmp ult i64 {base}, %reach"), good, self.bail(), unlikely=False)
             self.place(good)
             if not self._nested:
                 self._inside.add(base)

@@ -25,6 +25,7 @@ from polyvm.engine.layout import (
 )
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
+from polyvm.mem.attributes import SIZE_BITS
 from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
@@ -229,6 +230,7 @@ class Core:
         self._set("attr", arena.attributes)
         self._set("epoch_ptr", arena.epoch)
         self._set("space", arena.size)
+        self._set("reach", 1 << SIZE_BITS)
         self._guard(arena.traps)
         self.flush()
         self._set("flushes", 0)

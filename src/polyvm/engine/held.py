@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvm.engine.entrance import REGION
 from polyvm.engine.floating import FloatEmitter
 from polyvm.engine.handlers import CPU
 from polyvm.engine.induction import register_key
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
-ENTRY = "region"
 PAIR = I64.vector(2)  # what registers of 128 bits are held as
 
 
@@ -32,7 +32,7 @@ class HeldEmitter(FloatEmitter):
     """The registers' side of a region's emitter."""
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
-        super().__init__(module, ENTRY, record, None, terminates=True)
+        super().__init__(module, REGION, record, None, terminates=True)
         self.isa = isa
         self.spec = spec
         # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps

@@ -20,6 +20,7 @@ from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
+from polyvm.engine.entrance import ENTER, GO
 from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
@@ -84,9 +85,10 @@ class Installed:
         parts = (ctypes.c_uint64 * (1 + 3 * len(buffers)))(len(buffers))
         for i, ((address, data), buffer) in enumerate(zip(compiled.parts, buffers, strict=True)):
             parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
-        self.records = (ctypes.c_uint64 * (3 * len(compiled.entries)))()
+        self.records = (ctypes.c_uint64 * (4 * len(compiled.entries)))()
+        enter, go = loaded.address(ENTER), loaded.address(GO)
         for i in range(len(compiled.entries)):
-            self.records[3 * i : 3 * i + 3] = [loaded.address("region"), i, ctypes.addressof(parts)]
+            self.records[4 * i : 4 * i + 4] = [enter, i, ctypes.addressof(parts), go]
         self.keep = (loaded, buffers, parts)
         self.heat = 0
         self.before: tuple[int, ...] = (0,) * len(compiled.ways)
@@ -466,7 +468,7 @@ class Jit:
             old = self.regions.get(pc)
             if old is not None and old.level > compiled.level and not self._renewed.get(pc):
                 continue
-            if self._enter(pc, ctypes.addressof(region.records) + 24 * i):
+            if self._enter(pc, ctypes.addressof(region.records) + 32 * i):
                 used = True
                 if old is not None:
                     self._retired.append(old)

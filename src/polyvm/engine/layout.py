@@ -8,6 +8,7 @@ Translation record: what the translation table holds for an address where a regi
     +8   entry    which of the region's entries it is
     +16  parts    address of the parts of guest code that it was made from: their number; then for each
                   address, length in bytes, address of the bytes it had
+    +24  go       address of the code for other regions (`go` of the block)
 
 Block: a 128-byte header, then slots of 16 bytes.
 
@@ -25,7 +26,8 @@ Block: a 128-byte header, then slots of 16 bytes.
     +80  entry    where a region stands for the block: the number of the entry
     +88  plain    where stencils stand for the block: the interpreter's handler of its first slot; while it waits for them: the
                   next block that does (1: none), else 0
-    +96  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils go
+    +96  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils and
+                  regions go
     +104 near     the same as `taken` for stencils, which find a block there that leads to the interpreter while it is not known
     +112 after    the same as `fall`
 
@@ -59,6 +61,8 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * MAX_SLOTS
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
 JUMP_CACHE_BITS = 14
+JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
+JUMP_CACHE_FOLD = 12  # bits above are folded onto those that an index is made of: code is in several places
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch, …
 SPREAD_BITS = 10  # … less a random number of so many bits
 TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
@@ -75,8 +79,9 @@ FIELDS = (
     "stop",
     # guest memory
     "mem", "attr", "epoch_ptr", "epoch",
-    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are
-    "guarded", "unmarked", "space",
+    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are,
+    # and that there could be
+    "guarded", "unmarked", "space", "reach",
     # decoded code
     "arena", "arena_start", "arena_end", "buckets", "link_to",
     # statistics
@@ -135,6 +140,11 @@ def table_index(pc: int) -> int:
 def better_index(pc: int) -> int:
     """The byte that says whether there is better code for address `pc`, counted from the start of the translation table."""
     return (16 << TABLE_BITS) + (pc >> 1 & (1 << BETTER_BITS) - 1)
+
+
+def jump_offset(pc: int) -> int:
+    """The distance of the entry that address `pc` has in the jump cache."""
+    return (pc ^ pc >> JUMP_CACHE_FOLD) << 3 & JUMP_CACHE_MASK
 
 
 def coverage_hash(pc: int) -> int:

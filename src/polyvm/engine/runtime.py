@@ -38,6 +38,8 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     GOLDEN,
     JUMP_CACHE_BITS,
+    JUMP_CACHE_FOLD,
+    JUMP_CACHE_MASK,
     MAX_BLOCK,
     PSEUDO,
     SLICE,
@@ -254,10 +256,15 @@ class Runtime:
         found = self._find_or_leave(cpu, budget)
         self.count(cpu, "lookups")
         pc = self.pc(cpu)
-        entry = cpu + ((pc << 3) & (((1 << JUMP_CACHE_BITS) - 1) << 4))
+        entry = cpu + self._jump_offset(pc)
         self.b.hstore(entry, pc, self.record.jump_cache)
         self.b.hstore(entry, found, self.record.jump_cache + 8)
         self._enter(cpu, slot, found, budget, mem, attr)
+
+    @staticmethod
+    def _jump_offset(pc: Value) -> Value:
+        """`jump_offset` as native code."""
+        return ((pc ^ (pc >> JUMP_CACHE_FOLD)) << 3) & JUMP_CACHE_MASK
 
     def resume(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Interpret from the pc on, even where a region stands for the block there: one has left this instruction over."""
@@ -407,7 +414,7 @@ class Runtime:
                 b.break_if(block.uge(end))
                 pc = b.hload(block, I64, BLOCK_PC)
                 b.hstore(buckets + (((pc >> 1) & ((1 << BUCKET_BITS) - 1)) << 3), b.const(I64, 0))
-                b.hstore(jumps + ((pc << 3) & (((1 << JUMP_CACHE_BITS) - 1) << 4)), b.const(I64, 1))
+                b.hstore(jumps + self._jump_offset(pc), b.const(I64, 1))
                 at.set(block + b.hload(block, I32, BLOCK_SIZE).zext(I64))
         with b.else_():
             with b.if_(end.ne(0)):

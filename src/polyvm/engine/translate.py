@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.accesses import AccessEmitter
 from polyvm.engine.blocks import stage_block
+from polyvm.engine.entrance import interpret, write_entrances
 from polyvm.engine.exits import PATCH_SIZE, Exit
-from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
+from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CPU, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import spans_of
-from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
+from polyvm.engine.layout import BLOCK_PC, CpuRecord, better_index, coverage_hash, jump_offset
 from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.region import COUNTERS, FALL, TAKEN
 from polyvm.ir.types import I64
+from polyvm.mem import SIZE_BITS
 
 if TYPE_CHECKING:
     from polyvm.engine.blocks import Block, Step
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
-_JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
@@ -84,6 +85,7 @@ class RegionEmitter(AccessEmitter):
         self.lines += body
         self._leave_block()
         super(HandlerEmitter, self).finish()
+        write_entrances(self.module, self.record, self.bound)
 
     def _connect(self) -> None:
         """Where each block goes inside the region, and which blocks close a cycle."""
@@ -168,8 +170,9 @@ class RegionEmitter(AccessEmitter):
                     waiting.append(target)
 
     def _entry(self) -> None:
-        """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
+        """Before the head: are the rounding modes as the code takes them to be?"""
         self.lines.append("entry:")
+        self.terminated = False
         out, start = "entry_out", "entry_start"
         self.line(f"store i64 {BUDGET}, ptr %budget")
         for loop in self.loops.values():
@@ -184,13 +187,9 @@ class RegionEmitter(AccessEmitter):
             good = self.label()
             self.branch_to(self.temp(f"icmp ne i8 {busy}, 0"), out, good, unlikely=True)
             self.place(good)
-        self._refill(out)
         self.jump_to(start)
         self.place(out)
-        first = self.pointer(BLOCK, BLOCK_FIRST)
-        handler = self.temp(f"inttoptr i64 {self.temp(f'load i64, ptr {first}, align 8')} to ptr")
-        left = self.temp("load i64, ptr %budget")
-        self.tail(handler, self.arguments(SLOT, BLOCK, left))
+        interpret(self, BUDGET)
         self.place(start)
         # Where a fault of the host's is reported to happen.
         self.line(f"store i64 {self.load64(BLOCK, BLOCK_PC)}, ptr {self.pc_field()}, align 8")
@@ -202,12 +201,18 @@ class RegionEmitter(AccessEmitter):
         if len(self.spec.entries) == 1:
             self.jump_to(f"body_{self.spec.entries[0]:x}")
         else:
-            number = self.load64(BLOCK, BLOCK_ENTRY)
             cases = " ".join(f"i64 {i}, label %body_{pc:x}" for i, pc in enumerate(self.spec.entries[1:], 1))
-            self.line(f"switch i64 {number}, label %body_{self.spec.entries[0]:x} [{cases}]")
+            self.line(f"switch i64 {SLOT}, label %body_{self.spec.entries[0]:x} [{cases}]")
             self.terminated = True
         self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %next = alloca i64"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
+        # From the CPU record lest it is a constant of ten bytes wherever an address is compared with it.
+        self.allocas += [
+            f"  %record = inttoptr i64 {CPU} to ptr",
+            f"  %reachp = getelementptr i8, ptr %record, i64 {self.record['reach']}",
+            "  %reach = load i64, ptr %reachp, align 8, !range !8",
+        ]
+        self.module.declare("!8", f"!8 = !{{i64 {1 << SIZE_BITS}, i64 {(1 << SIZE_BITS) + 2}}}")
         self.allocas.append("  br label %entry")
 
     def _refill(self, out: str) -> None:
@@ -237,25 +242,24 @@ class RegionEmitter(AccessEmitter):
             self.jump_to("again")
         for name in ("resume", "lookup") if self._held else ():
             self.place(name)
-            self.tail(f"@{name}", self.arguments(SLOT, BLOCK, self.load64(CPU, self.record["left"])))
+            self.tail(f"@{name}", self.outside(self.load64(CPU, self.record["left"])))
         self.place("again")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
-        self.tail("@resume", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
+        self.tail("@resume", self.outside(self.temp("load i64, ptr %budget")))
         self.place("leave")
         target = self.temp("load i64, ptr %exit_pc")
-        index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {_JUMP_CACHE_MASK}")
-        entry = self.temp(f"add i64 {CPU}, {index}")
+        entry = self.jump_cache_entry(target)
         cached = self.load64(entry, self.record.jump_cache)
         hit = self.label()
         self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), "miss", hit, unlikely=True)
         self.place("miss")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
-        self.tail("@lookup", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
+        self.tail("@lookup", self.outside(self.temp("load i64, ptr %budget")))
         self.place(hit)
         self.line(f"store i64 {self.load64(entry, self.record.jump_cache + 8)}, ptr %next")
         self.jump_to("on")
         self.place("on")
-        self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
+        self.go_to(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
 
     def _write_back(self) -> None:
         """Fill in what the CPU record does not have, here."""
@@ -282,14 +286,6 @@ class RegionEmitter(AccessEmitter):
             for key, _ in held.registers
         ]
         self.exits.append(Exit(pc, back, homes))
-
-    def tail(self, callee: str, arguments: str = "") -> None:
-        """Functions of the interpreter are in another object: through the CPU record."""
-        if callee.startswith("@"):
-            callee = self.temp(f"inttoptr i64 {self.load64(CPU, self.record['f_' + callee[1:]])} to ptr")
-        self.line(f"musttail call {CONVENTION} void {callee}({arguments})")
-        self.line("ret void")
-        self.terminated = True
 
     # -- blocks -----------------------------------------------------------------------------------------------
 
@@ -439,7 +435,7 @@ class RegionEmitter(AccessEmitter):
             self.jump_to("leave")
             return
         # The place in the jump cache is known.
-        entry = self.record.jump_cache + (int(pc) << 3 & _JUMP_CACHE_MASK)
+        entry = self.record.jump_cache + jump_offset(int(pc))
         hit = self.label()
         self.branch_to(self.temp(f"icmp ne i64 {self.load64(CPU, entry)}, {pc}"), "miss", hit, unlikely=True)
         self.place(hit)
