@@ -232,7 +232,7 @@ class AccessEmitter(HeldEmitter):
         constraints += ",!i"
         arguments = f"ptr elementtype({memory}) {pointer}" + (f", {value}" if value else "")
         asm = f'{result or "void"} asm sideeffect "{text}", "{constraints}"({arguments})'
-        call = f"callbr {asm} to label %{good} [label %{self.bail()}]"
+        call = f"callbr {asm} to label %{good} [label %{self.bail()}], !noalias !7"
         name = ""
         if result:
             name = self.temp(call)

@@ -36,7 +36,7 @@ class HeldEmitter(FloatEmitter):
         self.isa = isa
         self.spec = spec
         # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
-        # them in LLVM values throughout, and writes back what it has changed where it leaves.
+        # those that are worth it in LLVM values throughout, and writes back what it has changed where it leaves.
         self._held = spec.level == FULL
         self._places: dict[tuple[str, int], str] = {}
         # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
@@ -149,7 +149,7 @@ class HeldEmitter(FloatEmitter):
         """A guest register as it is here: held registers as `_held_type` says."""
         name = self._known.get(key)
         if name is None:
-            if self._held:
+            if key in self._places:
                 name = self.temp(f"load {self.llvm_type(self._held_type(key))}, ptr {self._places[key]}")
             else:
                 type_ = self.llvm_type(self.record.layout[key[0]].type)
@@ -165,7 +165,7 @@ class HeldEmitter(FloatEmitter):
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
         value = v.args[-1]
-        if not self._held:
+        if key not in self._places:
             self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
             self._knows(key, self.ref(value))
             return

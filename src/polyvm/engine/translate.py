@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.accesses import AccessEmitter
-from polyvm.engine.blocks import stage_block
+from polyvm.engine.blocks import entered_from_outside, stage_block
 from polyvm.engine.entrance import interpret, write_entrances
 from polyvm.engine.exits import PATCH_SIZE, Exit
 from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CPU, MEM, SLOT, HandlerEmitter
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from polyvm.isa import Isa
 
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
+_LOAD = 2  # what it costs to have a register at the entry, where most have to go on to the host's stack
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
 
@@ -69,11 +70,11 @@ class RegionEmitter(AccessEmitter):
         """The function."""
         self._scopes()
         self._connect()
-        self._registers()
         if self._held:
+            self.loops = find_loops(self.blocks)
+            self._registers()
             self._follow_changes()
             self.follow(self.blocks, self.spec.entries, [key for key in self._places if key[0] in self.floating])
-            self.loops = find_loops(self.blocks)
             for loop in self.loops.values():
                 loop.floor, loop.skip = self.alloca(I64), self.alloca(I64)
         for pc, block in self.blocks.items():
@@ -140,21 +141,48 @@ class RegionEmitter(AccessEmitter):
 
     def _registers(self) -> None:
         """A place for each register that the region holds."""
-        if not self._held:
-            return
-        steps = [step for block in self.blocks.values() for step in block.steps if step.body is not None]
-        values = [(step, value) for step in steps for value in step.flat if value.op in ("get", "set")]
-        keys = {self._register_key(value) for _, value in values}
+        values = [(step, value) for block in self.blocks.values() for step, value in self._gets_and_sets(block)]
+        keys = {self._register_key(value) for _, value in values} - self._seldom()
         vectors = {key for key in keys if key[0] in self.isa.vector_files}
         self._halves = vectors - {self._register_key(v) for step, v in values if not self._is_narrow(step, v)}
         keys |= {(f"{file}+", index) for file, index in self._halves}
         for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
 
+    @staticmethod
+    def _gets_and_sets(block: Block) -> list[tuple[Step, Value]]:
+        return [(s, v) for s in block.steps if s.body is not None for v in s.flat if v.op in ("get", "set")]
+
+    def _seldom(self) -> set[tuple[str, int]]:
+        """Integer registers that the region is entered too often for: to load and write back those that it holds costs more than
+        what is saved where they are used."""
+        entered = entered_from_outside(self.blocks, self.spec.entries)
+        costs: dict[tuple[str, int], int] = {}
+        written: set[tuple[str, int]] = set()
+        for block in self.blocks.values():
+            seen: set[tuple[str, int]] = set()
+            changed: set[tuple[str, int]] = set()
+            for _, value in self._gets_and_sets(block):
+                key = self._register_key(value)
+                if value.op == "set":
+                    changed.add(key)
+                elif key not in seen | changed:
+                    seen.add(key)
+            for key in (*seen, *changed):
+                costs[key] = costs.get(key, 0) + block.spec.entries
+            written |= changed
+        looped = [block for loop in self.loops.values() for block in loop.blocks]
+        looping = {self._register_key(value) for block in looped for _, value in self._gets_and_sets(block)}
+        return {
+            key for key, cost in costs.items()
+            if key not in looping and key[0] not in self.floating and key[0] not in self.isa.vector_files
+            and cost <= entered * (_LOAD + (key in written))
+        }  # fmt: skip
+
     def _follow_changes(self) -> None:
         """Find out which registers may differ from what the CPU record has, at the start of each block."""
         sets = {
-            pc: {self._register_key(v) for step in block.steps if step.body is not None for v in step.flat if v.op == "set"}
+            pc: {self._register_key(v) for _, v in self._gets_and_sets(block) if v.op == "set"} & self._places.keys()
             for pc, block in self.blocks.items()
         }
         for keys in sets.values():
