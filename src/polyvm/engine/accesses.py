@@ -46,6 +46,9 @@ class AccessEmitter(HeldEmitter):
         self._inside: set[str] = set()
         self._sums: dict[str, tuple[str, int, int]] = {}
         self._small: dict[str, int] = {}  # values that are no larger than that
+        # What the block has stored relative to one value, and has not stored to since: integers by their distance in bytes.
+        self._stored_at = ""
+        self._stored_there: dict[int, tuple[int, str]] = {}  # bits and name
         self._extended: dict[int, tuple[str, str]] = {}
 
     def check(self, address: str, size: int, access: str) -> None:
@@ -186,9 +189,69 @@ class AccessEmitter(HeldEmitter):
             self.check(address, type_.total_bits // 8, access)
         return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
 
+    # -- what was stored a moment ago ---------------------------------------------------------------------------
+
+    def _note_store(self, v: Value) -> None:
+        """Compilers for processors without misaligned accesses copy a word byte by byte and load it then: the host would have
+        to wait until all of the bytes are in its cache."""
+        base, low, high = self._origin(self.ref(v.args[0]))
+        value = v.args[1]
+        if low != high or base != self._stored_at or self._nested:
+            self._stored_there.clear()
+        if low != high or self._nested or value.type.is_float or value.type.lanes != 1 or value.type.bits > 64:
+            self._stored_there.clear()
+            return
+        self._stored_at = base
+        size = value.type.bits // 8
+        for at in [at for at, (bits, _) in self._stored_there.items() if at < low + size and low < at + bits // 8]:
+            del self._stored_there[at]
+        name = self.constant(value.type, value.bits) if value.op == "const" else self.ref(value)
+        self._stored_there[low] = value.type.bits, name
+
+    def _forwarded(self, v: Value) -> bool:
+        """Put a load's value together from narrower ones that were stored there; False: not known."""
+        base, at, high = self._origin(self.ref(v.args[0]))
+        type_ = v.type
+        if base != self._stored_at or at != high or type_.is_float or type_.lanes != 1 or type_.bits > 64:
+            return False
+        parts: list[tuple[int, int, str]] = []
+        done = 0
+        while done < type_.bits:
+            bits, name = self._stored_there.get(at + done // 8, (0, ""))
+            if not bits or done + bits > type_.bits:
+                return False
+            parts.append((done, bits, name))
+            done += bits
+        if len(parts) < 2:
+            return False  # the host is quick to find it
+        whole = ""
+        for shift, bits, name in parts:
+            part = self.temp(f"zext i{bits} {name} to {type_}")
+            part = self.temp(f"shl {type_} {part}, {shift}") if shift else part
+            whole = self.temp(f"or {type_} {whole}, {part}") if whole else part
+        self.set(v, whole)
+        return True
+
+    def op_amo(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_amo(v)
+
+    def op_cmpxchg(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_cmpxchg(v)
+
+    def op_fence(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_fence(v)
+
+    # -- loads and stores ---------------------------------------------------------------------------------------
+
     def op_load(self, v: Value) -> None:
         if v.attrs["order"] != "none":
+            self._stored_there.clear()
             super().op_load(v)
+            return
+        if self.spec.guarded and self._stored_there and self._forwarded(v):
             return
         if self.spec.guarded and id(v) not in self._covered and v.type.total_bits >= 8:
             self._refusable_load(v)
@@ -198,8 +261,10 @@ class AccessEmitter(HeldEmitter):
 
     def op_store(self, v: Value) -> None:
         if v.attrs["order"] != "none":
+            self._stored_there.clear()
             super().op_store(v)
             return
+        self._note_store(v)
         type_ = v.args[1].type
         if self.spec.guarded and id(v) not in self._covered and type_.total_bits >= 8:
             self._refusable_store(v)

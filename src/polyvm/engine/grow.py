@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<QQIIQQQQ")
 _FEW = 4  # … or not more often than this
 _COLD = 12  # an edge is left out where it was taken this many times less often than the head was entered
-_RARE = 24  # an edge out of the region is rare where it is taken this many times less often than the block before is entered
+_RARE = 128  # an edge out of the region is rare where it is taken this many times less often than the block before is entered
 
 
 class Counted(NamedTuple):

@@ -40,16 +40,18 @@ if TYPE_CHECKING:
 _NEVER = 1 << 62
 _CANDIDATES = 2048  # hot blocks that one look finds
 _IDLE = 32  # the threshold is this many times lower while the compiler has nothing to do
-_SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
+_SLICES_A_SECOND, _LOOK_SHARE = 200_000, 60  # roughly; the share is one part in so many
 _PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_TICK, _WEIGHING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
-_WORTH = 200  # code of the quick kind is made well if it executes one in so many instructions
+_TICK, _WEIGHING_TICK, _CALM_TICK = 768, 1536, 8192  # slices
+_WORTH = 1000  # code of the quick kind is made well if it executes one in so many instructions
+_ROUND = 8  # so many of it before it is weighed again
 _LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
 _OFTEN = 4  # a block is an entry if it is entered as often as the head, but for this factor
 _SEVERAL = 256  # times that a rare exit may be taken
 _MOST_ENTRIES = 6  # of a region that was made well
+_REMAKES = 12  # of a region some of whose rare exits were not
 _RENEWALS = 3  # of the code at one address: a guest that keeps changing it is interpreted
 
 
@@ -135,6 +137,7 @@ class Jit:
         self._quick: dict[int, tuple[Installed, int]] = {}  # where each block of the quick kind is counted
         self._within: dict[int, Installed] = {}  # the region of the full kind that each block is in
         self._improved: set[int] = set()
+        self._worthy: list[Installed] = []  # regions of the quick kind to be made well, the hottest last
         self._warm: set[int] = set()  # where rare exits turned out to go often
         self._remade: dict[int, int] = {}
         self._generation = 0
@@ -176,6 +179,7 @@ class Jit:
                           self._warm, self._remade):  # fmt: skip
                 known.clear()
             self._installed.clear()
+            self._worthy.clear()
 
     def stop_trusting(self, arena: Arena) -> None:
         """From now on regions check their accesses: the host does not do it any more."""
@@ -224,8 +228,10 @@ class Jit:
         self._request(core)
         if self.mode == "auto":
             core.jit_weigh -= core.jit_ticks
-            if core.jit_weigh <= 0 and not self._asked:
+            if core.jit_weigh <= 0 and not self._asked and not self._worthy:
                 self._weigh(core)
+            while self._worthy and len(self._asked) < _QUEUE:
+                self._improve(core, self._worthy.pop())
         if core.get_field("hot_exit"):
             self._remake(core)
         self.counters.queue = len(self._asked) + len(core.jit_hot)
@@ -255,11 +261,9 @@ class Jit:
         executed = sum(region.weigh() for region in regions)
         share = max(max(core.get_field("executed") - core.jit_weighed, executed) // _WORTH, int(self.threshold * _LEAST))
         core.jit_weighed = core.get_field("executed")
-        hot = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)
-        while hot and not self._asked:
-            self._improve(core, hot.pop())
+        self._worthy = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)[-_ROUND:]
         took = perf_counter() - began
-        core.jit_weigh = max(_WEIGHING_TICK if self._asked else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        core.jit_weigh = max(_WEIGHING_TICK if self._worthy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
     def _profile(self, pc: int) -> Counted | None:
         """What was counted of the block at `pc`."""
@@ -407,7 +411,7 @@ class Jit:
         if any(spec.head == head for _, spec, _ in self._asked.values()):
             return
         self._remade[head] = self._remade.get(head, 0) + 1
-        if new and self._remade[head] <= _RENEWALS:
+        if new and self._remade[head] <= _REMAKES:
             spec = self._grow(core, region.compiled.entries, FULL, *LARGE)
             if spec is not None:
                 self._send(core, spec)

@@ -10,7 +10,7 @@ Translation record: what the translation table holds for an address where a regi
                   address, length in bytes, address of the bytes it had
     +24  go       address of the code for other regions (`go` of the block)
 
-Block: a 128-byte header, then slots of 16 bytes.
+Block: a 128-byte header, of which the first half is what the way from region to region reads, then slots of 16 bytes.
 
     +0   pc       address of the first instruction
     +8   end      address after the last one
@@ -19,15 +19,15 @@ Block: a 128-byte header, then slots of 16 bytes.
     +24  count    how often it was entered
     +32  taken    block that the last instruction jumps to (an indirect jump: went to last), or 0 while it is not known
     +40  fall     block at `end`, the same
-    +48  next     next block in the same hash bucket
-    +56  first    where a region stands for the block: the handler that its first slot had before, else 0
+    +48  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils and
+                  regions go
+    +56  entry    where a region stands for the block: the number of the entry
     +64  seen     `count` when the JIT last looked
     +72  heat     moving average of the instructions interpreted in it between looks
-    +80  entry    where a region stands for the block: the number of the entry
+    +80  first    where a region stands for the block: the handler that its first slot had before, else 0
     +88  plain    where stencils stand for the block: the interpreter's handler of its first slot; while it waits for them: the
                   next block that does (1: none), else 0
-    +96  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils and
-                  regions go
+    +96  next     next block in the same hash bucket
     +104 near     the same as `taken` for stencils, which find a block there that leads to the interpreter while it is not known
     +112 after    the same as `fall`
 
@@ -45,9 +45,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 
-BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
-BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_ENTRY, BLOCK_PLAIN = 20, 56, 64, 72, 80, 88
-BLOCK_GO, BLOCK_NEAR, BLOCK_AFTER = 96, 104, 112
+BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_GO = 0, 8, 16, 24, 32, 40, 48
+BLOCK_SIZE, BLOCK_ENTRY, BLOCK_SEEN, BLOCK_HEAT, BLOCK_FIRST, BLOCK_PLAIN = 20, 56, 64, 72, 80, 88
+BLOCK_NEXT, BLOCK_NEAR, BLOCK_AFTER = 96, 104, 112
 BLOCK_HEADER = 128
 TO_NEAR = BLOCK_NEAR - BLOCK_TAKEN  # … and from `fall` to `after`
 SLOT_SIZE = 16

@@ -398,6 +398,7 @@ class RegionEmitter(AccessEmitter):
         for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._pairs, self._lows):
             known.clear()
         self._extended.clear()
+        self._stored_there.clear()
         self.forget_floating()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
