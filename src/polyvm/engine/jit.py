@@ -25,7 +25,7 @@ from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.noted import Noted
-from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
+from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, TARGETS, Compiled, RegionSpec
 from polyvm.engine.store import list_name, region_name
 from polyvm.engine.tiers import Tiers
 from polyvm.errors import EngineError, MemoryFault
@@ -68,15 +68,16 @@ class Counters:
 
 
 class Installed:
-    """A region in memory. `records` holds what the translation table points to; `keep` what they do; `counters` is the address of
-    what code of the quick kind counts, `heat` a moving average of the instructions that it executes."""
+    """A region in memory. `records` holds what the translation table points to; `keep` what they do; `counters` and `targets` are
+    addresses of what code of the quick kind counts, `heat` a moving average of the instructions that it executes."""
 
-    __slots__ = ("before", "compiled", "counters", "heat", "keep", "level", "notes", "records")
+    __slots__ = ("before", "compiled", "counters", "heat", "keep", "level", "notes", "records", "targets")
 
     def __init__(self, compiled: Compiled, restore: int) -> None:
         space = code_space()
         loaded = LoadedObject(compiled.data, space)
         self.counters = loaded.address("counters") if compiled.level == QUICK else 0
+        self.targets = loaded.address("targets") if compiled.level == QUICK and loaded.defines("targets") else 0
         self.notes = 0
         if compiled.notes:
             ctypes.c_uint64.from_address(loaded.writable).value = space.stub(f"exit {restore}", lambda: trampoline(restore))
@@ -99,6 +100,14 @@ class Installed:
         """All counters, COUNTERS for each block."""
         number = COUNTERS * len(self.compiled.ways)
         return struct.unpack(f"<{number}Q", ctypes.string_at(self.counters, 8 * number))
+
+    def jumps(self, i: int) -> list[tuple[int, int]]:
+        """Where the indirect jump of block `i` went, and how often, most often first."""
+        if not self.targets:
+            return []
+        size = 16 * TARGETS
+        found = struct.iter_unpack("<QQ", ctypes.string_at(self.targets + size * i, size))
+        return sorted(((pc, times) for pc, times in found if times), key=lambda jump: -jump[1])
 
     def weigh(self) -> int:
         """Bring `heat` up to date; the instructions executed since the last time."""
@@ -273,8 +282,8 @@ class Jit:
         region, i = found
         counts = ctypes.string_at(region.counters + 8 * COUNTERS * i, 8 * COUNTERS)
         _, taken, fall, _ = region.compiled.ways[i]
-        times, jumped, seen = struct.unpack("<3Q", counts)
-        return Counted(times, jumped, seen, taken, fall)
+        times, jumped = struct.unpack("<2Q", counts)
+        return Counted(times, jumped, region.jumps(i) if not taken and not fall else [], taken, fall)
 
     def at(self, core: Core) -> Installed | None:
         """The region in which `core`, which has just used up its budget, was; None if it interprets."""

@@ -19,7 +19,7 @@ from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CPU, MEM, SLOT, HandlerE
 from polyvm.engine.induction import spans_of
 from polyvm.engine.layout import BLOCK_PC, CpuRecord, better_index, coverage_hash, jump_offset
 from polyvm.engine.loops import Entrance, find_loops
-from polyvm.engine.region import COUNTERS, FALL, TAKEN
+from polyvm.engine.region import COUNTERS, FALL, TAKEN, TARGETS
 from polyvm.ir.types import I64
 from polyvm.mem import SIZE_BITS
 
@@ -105,7 +105,7 @@ class RegionEmitter(AccessEmitter):
             elif last.attrs["hint"] == "ret":
                 targets = returns
             else:
-                targets = [block.spec.seen]
+                targets = list(block.spec.seen)
             block.targets = [pc for pc in targets if pc in self.blocks]
         state: dict[int, int] = {}
         for entry in self.spec.entries:
@@ -343,6 +343,20 @@ class RegionEmitter(AccessEmitter):
             before = self.temp(f"load i64, ptr {place}, !noalias !7")
             self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
 
+    def _tally_target(self, target: str) -> None:
+        """Count where an indirect jump goes: each address has one place, and what comes there in its stead begins anew."""
+        size = 2 * TARGETS * len(self.spec.blocks)
+        self.module.declare("targets", f"@targets = hidden global [{size} x i64] zeroinitializer")
+        first = 16 * TARGETS * self._numbers[self._block.spec.pc]
+        spread = self.temp(f"xor i64 {target}, {self.temp(f'lshr i64 {target}, 4')}")
+        offset = self.temp(f"and i64 {self.temp(f'shl i64 {spread}, 3')}, {16 * (TARGETS - 1)}")
+        place = self.temp(f"getelementptr i8, ptr getelementptr (i8, ptr @targets, i64 {first}), i64 {offset}")
+        count = self.temp(f"getelementptr i8, ptr {place}, i64 8")
+        same = self.temp(f"icmp eq i64 {self.temp(f'load i64, ptr {place}, !noalias !7')}, {target}")
+        more = self.temp(f"add i64 {self.temp(f'load i64, ptr {count}, !noalias !7')}, 1")
+        self.line(f"store i64 {target}, ptr {place}, !noalias !7")
+        self.line(f"store i64 {self.temp(f'select i1 {same}, i64 {more}, i64 1')}, ptr {count}, !noalias !7")
+
     def _tally_way(self) -> None:
         """Count that the block is entered from inside; where it is entered from elsewhere, its header does."""
         size = len(self.spec.blocks)
@@ -521,7 +535,7 @@ class RegionEmitter(AccessEmitter):
     def op_indirect(self, v: Value) -> None:
         target = self.ref(v.args[0])
         if not self._held:
-            self.line(f"store i64 {target}, ptr {self._counter(2)}, !noalias !7")
+            self._tally_target(target)
         if self._block.targets:
             self.pass_raw_on()
         for pc in self._block.targets:
