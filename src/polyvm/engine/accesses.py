@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.objects import FAULTS
 from polyvm.engine.handlers import FAST
@@ -35,6 +35,15 @@ _MOVES = {
 }
 
 
+class Sum(NamedTuple):
+    """The value `base` plus the constant `low` plus the small values `rest`, which together are at most `high` - `low`."""
+
+    base: str
+    low: int
+    high: int
+    rest: tuple[str, ...]
+
+
 class AccessEmitter(HeldEmitter):
     """The memory's side of a region's emitter."""
 
@@ -42,9 +51,9 @@ class AccessEmitter(HeldEmitter):
         super().__init__(module, record, isa, spec)
         self._covered: set[int] = set()  # accesses without a check
         # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants;
-        # loaded values that are extended already. `_sums`: what is added is between two constants.
+        # loaded values that are extended already.
         self._inside: set[str] = set()
-        self._sums: dict[str, tuple[str, int, int]] = {}
+        self._sums: dict[str, Sum] = {}
         self._small: dict[str, int] = {}  # values that are no larger than that
         # What the block has stored relative to one value, and has not stored to since: integers by their distance in bytes.
         self._stored_at = ""
@@ -117,6 +126,7 @@ class AccessEmitter(HeldEmitter):
         known = self._extended.get(id(v.args[0])) if v.op in ("zext", "sext") and v.type is I64 else None
         if known is not None and known[0] == v.op:
             self.set(v, known[1])
+            self._follow_bounds(v)
             return
         if v.op == "trunc" and self._low_part(v):
             return
@@ -134,12 +144,13 @@ class AccessEmitter(HeldEmitter):
                 first, second, most = (first, second, None) if second.op == "const" else (second, first, self._most(first))
             if second.op == "const" and first.op != "const":
                 low = high = I64.signed(second.bits)
+                rest: tuple[str, ...] = ()
             elif most is not None:
-                low, high = 0, most
+                low, high, rest = 0, most, (self.ref(second),)
             else:
                 return
-            base, least, greatest = self._origin(self.ref(first))
-            self._sums[self.ref(v)] = base, least + low, greatest + high
+            found = self._origin(self.ref(first))
+            self._sums[self.ref(v)] = Sum(found.base, found.low + low, found.high + high, found.rest + rest)
             return
         most = self._most_of(v)
         if most is not None and most < GUARD:
@@ -167,9 +178,9 @@ class AccessEmitter(HeldEmitter):
             return (1 << v.type.bits) - 1 >> v.args[1].bits
         return None
 
-    def _origin(self, address: str) -> tuple[str, int, int]:
-        """What `address` is the sum of, and the constants between which the rest of it lies."""
-        return self._sums.get(address, (address, 0, 0))
+    def _origin(self, address: str) -> Sum:
+        """What `address` is the sum of."""
+        return self._sums.get(address) or Sum(address, 0, 0, ())
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
         """Bytes of the attribute table, from that of `page` plus `distance` on."""
@@ -194,7 +205,7 @@ class AccessEmitter(HeldEmitter):
     def _note_store(self, v: Value) -> None:
         """Compilers for processors without misaligned accesses copy a word byte by byte and load it then: the host would have
         to wait until all of the bytes are in its cache."""
-        base, low, high = self._origin(self.ref(v.args[0]))
+        base, low, high, _ = self._origin(self.ref(v.args[0]))
         value = v.args[1]
         if low != high or base != self._stored_at or self._nested:
             self._stored_there.clear()
@@ -210,7 +221,7 @@ class AccessEmitter(HeldEmitter):
 
     def _forwarded(self, v: Value) -> bool:
         """Put a load's value together from narrower ones that were stored there; False: not known."""
-        base, at, high = self._origin(self.ref(v.args[0]))
+        base, at, high, _ = self._origin(self.ref(v.args[0]))
         type_ = v.type
         if base != self._stored_at or at != high or type_.is_float or type_.lanes != 1 or type_.bits > 64:
             return False
@@ -276,16 +287,22 @@ class AccessEmitter(HeldEmitter):
 
     def _near_pointer(self, address: str) -> str:
         """A pointer for the guest's `address`, which is in the arena or just outside."""
-        base, low, high = self._origin(address)
+        base, low, high, rest = self._origin(address)
         if not -GUARD < low <= high < GUARD // 2:
-            base = address
+            base, rest = address, ()
         if base not in self._inside:
             good = self.label()
             self.branch_to(self.temp(f"icmp ult i64 {base}, %reach"), good, self.bail(), unlikely=False)
             self.place(good)
             if not self._nested:
                 self._inside.add(base)
-        return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
+        if not rest:
+            return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
+        # In this order, for the base is often the same throughout a loop.
+        pointer = self.temp(f"getelementptr i8, ptr %memory, i64 {base}")
+        for part in (*rest, str(low)):
+            pointer = self.temp(f"getelementptr i8, ptr {pointer}, i64 {part}")
+        return pointer
 
     def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
         """An access; where the host refuses it, the interpreter does the instruction. The result's name."""

@@ -60,7 +60,7 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * MAX_SLOTS
 
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
-JUMP_CACHE_BITS = 14
+JUMP_CACHE_BITS = 16
 JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
 JUMP_CACHE_FOLD = 12  # bits above are folded onto those that an index is made of: code is in several places
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch, …

@@ -417,10 +417,11 @@ class Runtime:
                 b.hstore(jumps + self._jump_offset(pc), b.const(I64, 1))
                 at.set(block + b.hload(block, I32, BLOCK_SIZE).zext(I64))
         with b.else_():
+            # No block starts at an odd address. Entries of a new core are zero: only the first could be taken for one in use.
+            b.hstore(jumps, b.const(I64, 1))
             with b.if_(end.ne(0)):
                 self._fill(buckets, 8 << BUCKET_BITS, 8, 0)
-            # No block starts at an odd address.
-            self._fill(jumps, 16 << JUMP_CACHE_BITS, 16, 1)
+                self._fill(jumps, 16 << JUMP_CACHE_BITS, 16, 1)
         start = self.get(cpu, "arena_start")
         self.put(cpu, "arena", start)
         self.put(cpu, "arena_end", start + (ARENA_BYTES - BLOCK_BYTES))
