@@ -101,7 +101,8 @@ class _Node:
             total = sum(times for _, times in counted.seen)
             jumps = [(pc, counted.times * times // total) for pc, times in counted.seen]
             if counted.taken_pc:
-                taken = counted.taken_pc, counted.taken
+                # Only conditional jumps count how often they are taken.
+                taken = counted.taken_pc, counted.taken if counted.fall_pc else counted.times
             if counted.fall_pc:
                 fall = counted.fall_pc, max(0, counted.times - counted.taken)
         else:

@@ -386,10 +386,15 @@ class Jit:
             times += counted[0].before[counted[1]]
         return times
 
+    def _is_well_made(self, pc: int) -> bool:
+        """True if well made code can be entered at `pc`, or was asked for."""
+        region = self.regions.get(pc)
+        return pc in self._improved or (region is not None and region.level == FULL)
+
     def _improve(self, core: Core, region: Installed) -> None:
         """Make the code around the block of `region` well where it is entered most; where that is in a region that was made well,
         so that it can be entered there, too."""
-        rated = sorted((self._entered(core, pc), pc) for pc in region.compiled.inside if pc not in self._improved)
+        rated = sorted((self._entered(core, pc), pc) for pc in region.compiled.inside if not self._is_well_made(pc))
         if not rated or not rated[-1][0]:
             return
         most, pc = rated[-1]
@@ -402,7 +407,8 @@ class Jit:
         if spec is None:
             return
         # Other blocks of it that are entered about as often are entries at once.
-        others = sorted(((self._entered(core, b.pc), b.pc) for b in spec.blocks if b.pc not in spec.entries), reverse=True)
+        blocks = [b.pc for b in spec.blocks if b.pc not in spec.entries and not self._is_well_made(b.pc)]
+        others = sorted(((self._entered(core, other), other) for other in blocks), reverse=True)
         more = [other for times, other in others if times * _OFTEN > most][: max(0, _MOST_ENTRIES - len(spec.entries))]
         self._improved.update(more)
         self._send(core, spec._replace(entries=[*spec.entries, *more]))
