@@ -268,26 +268,33 @@ class RegionEmitter(AccessEmitter):
             self.line(f"store i64 {self.temp(f'add i64 {left}, {n - step.index}')}, ptr %budget")
             self.line(f"store i64 {step.pc}, ptr %exit_pc")
             self.jump_to("again")
-        for name in ("resume", "lookup") if self._held else ():
-            self.place(name)
-            self.tail(f"@{name}", self.outside(self.load64(CPU, self.record["left"])))
+        if self._held:
+            self.place("resume")
+            self.tail("@resume", self.outside(self.load64(CPU, self.record["left"])))
+            self.place("lookup")
+            self._go_by_cache(self.temp(f"load i64, ptr {self.pc_field()}, align 8"), self.load64(CPU, self.record["left"]))
         self.place("again")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
         self.tail("@resume", self.outside(self.temp("load i64, ptr %budget")))
         self.place("leave")
-        target = self.temp("load i64, ptr %exit_pc")
-        entry = self.jump_cache_entry(target)
-        cached = self.load64(entry, self.record.jump_cache)
-        hit = self.label()
-        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), "miss", hit, unlikely=True)
+        self._go_by_cache(self.temp("load i64, ptr %exit_pc"), self.temp("load i64, ptr %budget"))
         self.place("miss")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
         self.tail("@lookup", self.outside(self.temp("load i64, ptr %budget")))
-        self.place(hit)
-        self.line(f"store i64 {self.load64(entry, self.record.jump_cache + 8)}, ptr %next")
-        self.jump_to("on")
         self.place("on")
         self.go_to(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
+
+    def _go_by_cache(self, target: str, left: str) -> None:
+        """Go on at `target`, if the jump cache has it."""
+        entry = self.jump_cache_entry(target)
+        cached = self.load64(entry, self.record.jump_cache)
+        hit, miss = self.label(), self.label()
+        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), miss, hit, unlikely=True)
+        self.place(miss)
+        self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
+        self.tail("@lookup", self.outside(left))
+        self.place(hit)
+        self.go_to(self.load64(entry, self.record.jump_cache + 8), left)
 
     def _write_back(self) -> None:
         """Fill in what the CPU record does not have, here."""
