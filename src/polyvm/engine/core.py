@@ -215,7 +215,7 @@ class Core:
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
         self._set("warm", -1)
-        for name in ("refill", "lookup", "resume", "budget_out", "warm"):
+        for name in ("refill", "lookup", "resume", "short_budget"):
             self._set(f"f_{name}", self._native.object.address(name))
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)

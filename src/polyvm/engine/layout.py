@@ -97,7 +97,7 @@ FIELDS = (
     # interpreted; functions that regions call
     "translations", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick",
     "attached", "resumes",
-    "f_refill", "f_lookup", "f_resume", "f_budget_out", "f_warm",
+    "f_refill", "f_lookup", "f_resume", "f_short_budget",
     # stencils: after how many entries a block gets them (0: before it is executed first), the blocks that wait, slices until they
     # get them, where the core's copies are, where they begin, go on, may be written to, and what is copied (see `stamp.py`)
     "warm", "warm_list", "warm_wait", "stamp_start", "stamp_free", "stamp_at", "stamp_end", "stencil_table",

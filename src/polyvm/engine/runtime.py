@@ -50,6 +50,7 @@ from polyvm.engine.layout import (
     TO_NEAR,
     CpuRecord,
 )
+from polyvm.engine.region import ENOUGH
 from polyvm.engine.stamp import Stamp
 from polyvm.ir import I8, I32, I64, Builder, Type, Value
 from polyvm.mem import CODE, FAST_W, PAGE_BITS, READ, SIZE_BITS, WATCH_R, WATCH_W, WRITE
@@ -76,7 +77,7 @@ class Runtime:
         """All of them."""
         for function in (
             self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault,
-            self.region_fault, self.warm, self.enter_block, self.go_indirect,
+            self.region_fault, self.warm, self.enter_block, self.go_indirect, self.short_budget,
         ):
             self.chained(function)
         self.chained(self.p_hook, MARK_NONE)
@@ -232,6 +233,19 @@ class Runtime:
         """i1: the JIT wants to see this block before it is executed."""
         forced, first = self.get(cpu, "forced"), self.b.hload(block, I64, BLOCK_FIRST)
         return forced.ne(0) & first.eq(0) & self.get(cpu, "forced_pc").ne(pc)
+
+    def short_budget(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """A region is to be entered at `block`, whose instructions were taken from the budget, but what is left may be too little
+        for its longest way to a checkpoint. Then the block is interpreted."""
+        b = self.b
+        with b.if_(budget.slt(0)):
+            b.tailcall("budget_out", cpu, slot, block, budget, mem, attr)
+        self.set_pc(cpu, b.hload(block, I64, BLOCK_PC))  # for `ticked_in`
+        granted = b.emit("call", I64, (cpu, budget), callee="refill", convention="preserve_mostcc")
+        handler = b.local(b.hload(block, I64, BLOCK_HEADER))
+        with b.if_(granted.slt(ENOUGH)):
+            handler.set(b.hload(block, I64, BLOCK_FIRST))
+        b.tailcall("", handler.get(), cpu, block + BLOCK_HEADER, block, granted, mem, attr)
 
     def warm(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Go to `block`, which was counted and is to have stencils soon."""
