@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.ir import I16
+from polyvm.ir import I16, I32
 from polyvm.isa.aarch64.a64_simd_different import put_narrow
 from polyvm.isa.aarch64.operands import VD, Small, V, insn
 from polyvm.isa.aarch64.simd import H4, H8, S4, H, S, element, read, write
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from polyvm.ir import Value
     from polyvm.isa.aarch64.builder import A64
     from polyvm.isa.aarch64.simd import Arrangement
+
+
+@insn("0 0 0 11110 01 1 000110 10000 vn:5 vd:5", ext="BF16", asm="bfcvt {vd:h}, {vn:s}")
+def bfcvt(b: A64, vd: VD, vn: V) -> None:
+    b.set_v(vd, converted(b, b.v(vn, I32)))
 
 
 def _narrower(a: Arrangement) -> None:
