@@ -195,8 +195,9 @@ def _store_state(floating: bool) -> str:
 
 
 def fpcr_value(rng: random.Random) -> int:
-    """FPCR: rounding mode, default NaN. Flushing to zero is for single instructions (tests/isa/aarch64/test_floats.py)."""
-    return rng.getrandbits(2) << 22 | (rng.random() < 0.2) << 25
+    """FPCR: rounding mode, default NaN, flushing to zero, of halves, too, alternative halves."""
+    bits = ((24, 0.2), (25, 0.2), (19, 0.1), (26, 0.1))
+    return rng.getrandbits(2) << 22 | sum((rng.random() < share) << bit for bit, share in bits)
 
 
 def vector_value(rng: random.Random) -> int:

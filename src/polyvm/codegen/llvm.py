@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.codegen.llvm_rules import RulesEmitter
+from polyvm.codegen.llvm_flush import FlushEmitter
 from polyvm.errors import EngineError
 from polyvm.ir.types import I1, I64, Type
 from polyvm.ir.value import Value
@@ -35,7 +35,7 @@ RMW = {"xchg", "add", "and", "or", "xor", "max", "min", "umax", "umin"}
 ORDERS = {"none": "monotonic", "acq": "acquire", "rel": "release", "acqrel": "acq_rel", "seqcst": "seq_cst"}
 
 
-class Emitter(RulesEmitter):
+class Emitter(FlushEmitter):
     """Writes one LLVM function.
 
     `convention` is the calling convention; a preserve_nonecc function returns nothing and ends in tail calls. `mark` is a number

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_fp import _MANTISSA, _STRICT, FpEmitter, canonical_nan
 from polyvm.errors import EngineError
-from polyvm.ir.ops import DEFAULT_NAN, ENV, INVALID, RDN, RMM, RNE, RTZ, RUP
+from polyvm.ir.ops import DEFAULT_NAN, ENV, FLUSH, INVALID, RDN, RMM, RNE, RTZ, RUP
 from polyvm.ir.types import F32, F64, I32, Type
 
 if TYPE_CHECKING:
@@ -219,15 +219,25 @@ class RulesEmitter(FpEmitter):
             self.branch_to(self.temp(f"icmp eq {n} {size}, {1 << _MANTISSA[type_.bits]}"), again, end)
             self.place(again)
             old = self.read_mxcsr()
-            self.write_mxcsr(self.temp(f"or i32 {old}, {0x6000}"))
+            self.write_mxcsr(self.temp(f"or i32 {self.temp(f'and i32 {old}, {~63}')}, {0x6000}"))
             if op == "narrow":
                 self.narrow(types[0], type_, args[0])
             else:
                 self.compute(op, type_, args)
             flags = self.temp(f"and i32 {self.read_mxcsr()}, 63")
             self.write_mxcsr(self.temp(f"or i32 {old}, {flags}"))
+            if type_.bits > 16:
+                self._flush_lane(n, result, flags, places[-1])
         self.jump_to(end)
         self.place(end)
+
+    def _flush_lane(self, n: str, result: str, flags: str, place: str) -> None:
+        """A result that is tiny before rounding is zero, if those are flushed."""
+        tiny = self.temp(f"icmp ne i32 {self.temp(f'and i32 {flags}, 16')}, 0")
+        flushes = self.temp(f"icmp ne i32 {self.temp(f'and i32 %mode, {FLUSH}')}, 0")
+        zero = self.temp(f"and {n} {result}, {1 << int(n[1:]) - 1}")
+        both = self.temp(f"and i1 {tiny}, {flushes}")
+        self.line(f"store {n} {self.temp(f'select i1 {both}, {n} {zero}, {n} {result}')}, ptr {place}, align 1")
 
     @staticmethod
     def _infinity(type_: Type) -> int:
@@ -270,7 +280,11 @@ class RulesEmitter(FpEmitter):
         n, mask = f"i{type_.bits}", type_.mask >> 1
         sizes = [self.temp(f"and {n} {a}, {mask}") for a in found[1:]]
         infinite = [self.temp(f"icmp eq {n} {s}, {self._infinity(type_)}") for s in sizes]
-        zero = [self.temp(f"icmp eq {n} {s}, 0") for s in sizes]
+        least = "1"
+        if type_.bits > 16:
+            flushes = self.temp(f"icmp ne i32 {self.temp(f'and i32 %mode, {FLUSH}')}, 0")
+            least = self.temp(f"select i1 {flushes}, {n} {1 << _MANTISSA[type_.bits]}, {n} 1")
+        zero = [self.temp(f"icmp ult {n} {s}, {least}") for s in sizes]
         one, other = self.temp(f"and i1 {infinite[0]}, {zero[1]}"), self.temp(f"and i1 {infinite[1]}, {zero[0]}")
         either = self.temp(f"or i1 {one}, {other}")
         self.raise_flags(self.temp(f"select i1 {either}, i32 {INVALID}, i32 0"))

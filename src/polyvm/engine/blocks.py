@@ -84,9 +84,10 @@ def _flatten(region: Region, into: list[Value]) -> list[Value]:
     return into
 
 
-def stage_block(isa: Isa, spec: RegionBlock) -> Block:
+def stage_block(isa: Isa, spec: RegionBlock, *, flushing: bool = False) -> Block:
     """The bodies of a block's instructions, up to the first that the interpreter has to do. Raises EngineError where that is no
-    block: profiles are files, which say what they like."""
+    block: profiles are files, which say what they like. `flushing`: the region relies on flags that are set."""
+    left_out = _LEFT_OUT | {"fp_setflags"} if flushing else _LEFT_OUT
     steps: list[Step] = []
     before: Builder | None = None
     at = spec.pc
@@ -105,7 +106,7 @@ def stage_block(isa: Isa, spec: RegionBlock) -> Block:
         before = b
         decoded.insn.body(b, **{o.name: b.const(o.type, decoded.operands[o.name]) for o in decoded.insn.operands})
         flat = _flatten(b.body, [])
-        fits = not any(v.op in _LEFT_OUT for v in flat) and _restartable(flat)
+        fits = not any(v.op in left_out for v in flat) and _restartable(flat)
         steps.append(Step(at, end, index, b.body if fits else None, flat))
         if not fits:
             break

@@ -23,6 +23,7 @@ from polyvm.engine.layout import (
     RM_TABLE_NEAREST,
     coverage_hash,
 )
+from polyvm.engine.modes import FLUSH, HOST_FLUSHES, SUBNORMAL, rounding_table
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.attributes import SIZE_BITS
@@ -49,7 +50,6 @@ _RW = mmap.PROT_READ | mmap.PROT_WRITE
 # IR flag bit ↔ MXCSR bit.
 _FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
 _ROUND_CONTROL = (0, 3, 1, 2)
-_DEFAULT_NAN, _SUBNORMAL = 1 << 25, 32  # as in `ir/ops.py`
 
 
 def coverage_bit(pc: int, size: int) -> int:
@@ -504,7 +504,7 @@ class Core:
     def fp_flags(self, flags: int) -> None:
         host = sum(1 << bit for flag, bit in _FLAG_BITS if flags & flag)
         self._set("mxcsr", self._get("mxcsr") & ~0x3F | host)
-        self._set("flags", flags & _SUBNORMAL)
+        self._set("flags", flags & SUBNORMAL)
 
     @property
     def fp_rm(self) -> int:
@@ -514,11 +514,14 @@ class Core:
     @fp_rm.setter
     def fp_rm(self, mode: int) -> None:
         self._set("frm", mode)
-        self._set("mxcsr", self._get("mxcsr") & ~0x6000 | _ROUND_CONTROL[mode & 3] << 13)
-        if mode & ~_DEFAULT_NAN < 4:
-            self._set("rm_table", 0x0001_0101_0101_0101 ^ 1 << 8 * (mode & 3))
-        else:
-            self._set("rm_table", 0x0101_0101_0101_0101)
+        flushes = HOST_FLUSHES if mode & FLUSH else 0
+        self._set("mxcsr", self._get("mxcsr") & ~(0x6000 | HOST_FLUSHES) | _ROUND_CONTROL[mode & 3] << 13 | flushes)
+        self._set("rm_table", rounding_table(mode))
+
+    @property
+    def flushing(self) -> bool:
+        """Subnormal numbers become zero."""
+        return self.fp_rm & FLUSH != 0
 
     @property
     def exit_address(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polyvm.codegen.llvm_fp import canonical_nan, power_of_two
 from polyvm.engine.entrance import OutsideEmitter
 from polyvm.engine.induction import register_key
+from polyvm.engine.modes import ROUNDS, marks_of
 from polyvm.ir.ops import ENV
 from polyvm.ir.types import F64
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polyvm.engine.blocks import Block, Step
+    from polyvm.ir.types import Type
     from polyvm.ir.value import Value
 
 Key = tuple[str, int]
@@ -30,7 +32,22 @@ _LAZY = frozenset({"fadd", "fsub", "fmul", "fdiv", "fsqrt", "frint", "f2f"})
 _BLIND = _LAZY | {"fma", "feq", "flt", "fle", "f2si", "f2ui"}  # to these one quiet NaN is like another
 _COMPARISONS = frozenset({"feq", "flt", "fle"})
 _RAISING = _BLIND | {"fmin", "fmax", "si2f", "ui2f", "fp_setflags", "fp_raise", "fp_setrm"}  # may change the flags
+_SOUND = frozenset({"fadd", "fsub", "fmul", "fdiv", "fma", "fsqrt", "fmin", "fmax", "si2f", "ui2f"})
 _SIGN, _INFINITY = 1 << 63, power_of_two(F64, 1023) + (1 << 52)
+
+
+def _bare(v: Value) -> Value:
+    """Where the bits of a number come from, but for its sign."""
+    while v.op in ("bitcast", "trunc", "zext") or (
+        v.op in ("xor", "and") and v.args[1].op == "const" and v.args[1].bits in _sign_masks(v.type)
+    ):
+        v = v.args[0]
+    return v
+
+
+def _sign_masks(type_: Type) -> tuple[int, int]:
+    sign = 1 << type_.bits - 1
+    return type_.splat(sign), type_.splat(sign - 1)
 
 
 def _users(v: Value, step: Step) -> list[Value]:
@@ -102,12 +119,14 @@ class FloatEmitter(OutsideEmitter):
     def start_floating(self) -> None:
         """Before anything is emitted."""
         self.modes: set[int] = set()
+        self.marks = ROUNDS  # what must not be in the way in the environment's mode
         self.raw_keys: dict[Key, int] = {}  # and each one's bit in `%raw`
         self._raw_at: dict[int, dict[Key, int]] = {}
         self._raw_now: dict[Key, int] = {}
         self._varies = False
         self._raw_values: set[int] = set()
         self._names: dict[int, str] = {}  # of local variables whose value is known
+        self._sound: dict[Key, tuple[int, int]] = {}  # examined in this block: bits of a lane, of all
         self._flags: str = ""  # the flags as they were read, if nothing but comparisons has raised any since
         self._compared: list[str] = []  # those: conditions of which one holds if they raised a flag
         self._flag_words: dict[str, str] = {}  # names of values that are flags: those that were read
@@ -138,6 +157,7 @@ class FloatEmitter(OutsideEmitter):
     def enter_raw(self, pc: int) -> None:
         """At the start of a block."""
         self._raw_now = dict(self._raw_at.get(pc, {}))
+        self._sound.clear()
 
     def forget_floating(self) -> None:
         """What was known of values is over; flags are what they will be."""
@@ -239,6 +259,31 @@ class FloatEmitter(OutsideEmitter):
             return
         super().rounded(v, value, and_then)
 
+    # -- subnormal operands, where those become zero -----------------------------------------------------------------
+
+    def examined(self, v: Value) -> bool:
+        """A result of arithmetic is not subnormal, and a register is looked at once in a block: what is noted stays so."""
+        source = _bare(v)
+        if source.op == "const" or (source.op in _SOUND and source.attrs.get("rules") and source.type.bits == v.type.bits):
+            return True
+        key = register_key(source) if source.op == "get" else None
+        if key is None or self._nested:
+            return False
+        bits, total = self._sound.get(key, (0, 0))
+        if bits == v.type.bits and total >= v.type.total_bits:
+            return True
+        self._sound[key] = v.type.bits, v.type.total_bits
+        return False
+
+    def _examine_set(self, v: Value) -> None:
+        key, source = register_key(v), _bare(v.args[-1])
+        if key is None:
+            self._sound.clear()
+        elif not self._nested and source.op in _SOUND and source.attrs.get("rules"):
+            self._sound[key] = source.type.bits, source.type.total_bits
+        else:
+            self._sound.pop(key, None)
+
     # -- local variables, most of which are straight-line here -------------------------------------------------------
 
     def op_local(self, v: Value) -> None:
@@ -265,9 +310,11 @@ class FloatEmitter(OutsideEmitter):
     def operation(self, v: Value) -> None:
         """Also follows flags that were read, and what may raise others."""
         compares = v.op in _COMPARISONS and v.args[0].type.lanes == 1
-        if v.op in _RAISING and not compares and v.op != "fp_setflags":
+        if self.flushing or (v.op in _RAISING and not compares and v.op != "fp_setflags"):
             self._flags = ""
         super().operation(v)
+        if v.op == "set" and self.flushing:
+            self._examine_set(v)
         if v.op == "bitcast" and id(v.args[0]) in self._raw_values:
             self._raw_values.add(id(v))
         if v.args and (v.op in ("zext", "trunc") or (v.op == "and" and v.args[1].op == "const" and v.args[1].bits & 31 == 31)):
@@ -352,6 +399,8 @@ class FloatEmitter(OutsideEmitter):
         super().op_f2f(v)
 
     def op_rounding(self, v: Value) -> None:
+        if v.args[0].bits == ENV:
+            self.marks |= marks_of(v.builder.body)
         self.modes.add(v.args[0].bits)
         self.set(v, "7")
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         covered: int
         guarded: bool
         tallied: bool
+        flushing: bool
 
         def known(self, pc: int) -> int:
             """A reference to the block at `pc`, or 0."""
@@ -129,7 +130,7 @@ class _Node:
 class LiveBlocks:
     """Those that a core has decoded; references are addresses of their headers."""
 
-    __slots__ = ("_core", "_counted", "covered", "guarded", "isa_name", "tallied")
+    __slots__ = ("_core", "_counted", "covered", "flushing", "guarded", "isa_name", "tallied")
 
     def __init__(self, core: Core, counted: Callable[[int], Counted | None] = lambda _: None) -> None:
         self._core = core
@@ -138,6 +139,7 @@ class LiveBlocks:
         self.isa_name = core.isa_name
         self.covered = core.covered
         self.tallied = core.tallied
+        self.flushing = core.flushing
 
     def known(self, pc: int) -> int:
         """The header's address, or 0."""
@@ -192,4 +194,6 @@ def grow(
         code = source.code(block.pc, block.end - block.pc)
         blocks.append(RegionBlock(block.pc, block.end, block.n, found.count, found.seen, found.cold, found.taken, code))
     entries = [pc for pc in chosen if level == QUICK or pc in heads]
-    return RegionSpec(source.isa_name, level, source.covered, source.guarded, [], source.tallied, entries, blocks)
+    return RegionSpec(
+        source.isa_name, level, source.covered, source.guarded, [], source.tallied, source.flushing, entries, blocks
+    )  # fmt: skip

@@ -27,7 +27,8 @@ from polyvm.engine.layout import (
     SLOT_SIZE,
     CpuRecord,
 )
-from polyvm.ir.ops import DEFAULT_NAN, ENV, SUBNORMAL
+from polyvm.engine.modes import FLUSHES, HOST_FLUSHES, MARKS, ROUNDS, TABLE, marks_of
+from polyvm.ir.ops import ENV, FLUSH, ROUNDING, SUBNORMAL
 from polyvm.ir.types import I64
 from polyvm.mem import FAST_R, FAST_W, PAGE_BITS, SIZE_BITS
 from polyvm.vcpu import exits
@@ -327,7 +328,7 @@ class HandlerEmitter(Emitter):
         mode = v.args[0]
         self.set(v, "7")
         if mode.op == "const" and mode.bits == ENV:
-            self._require_mode()
+            self._require_mode(marks_of(v.builder.body))
             return
         if mode.op == "const":
             return  # the operations that follow take a fixed mode
@@ -346,16 +347,35 @@ class HandlerEmitter(Emitter):
         self._write_control(self.temp(f"zext i8 {self.ref(mode)} to i32"))
         self._restore_mode = True
 
-    def _require_mode(self) -> None:
-        """Go on if the environment's mode is one that the host has; the evaluator does the instruction if not."""
-        busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
-        away, good = self.label(), self.label()
-        odd = self.temp(f"icmp ne i8 {busy}, 0")
-        # A slow twin could do no more.
+    def marked(self, marks: int) -> str:
+        """Those of `marks` (`modes.py`) that the environment's mode has, an i8."""
+        table = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + ENV)}")
+        return self.temp(f"and i8 {table}, {marks}")
+
+    def _require_mode(self, marks: int) -> None:
+        """Go on if nothing in the environment's mode is in the way. The slow twin is for flushing to zero, and leaves the rest to
+        the evaluator."""
+        found, good = self.marked(marks), self.label()
+        self.flushing = marks & FLUSHES != 0 and self.slow is None
+        odd = self.temp(f"icmp ne i8 {found}, {FLUSHES if self.flushing else 0}")
+        if self.may_bail and marks & FLUSHES:
+            self.branch_to(odd, self.bail(), good, unlikely=True)
+            self.place(good)
+            return
+        away = self.label()
         self.branch_to(odd, away, good, unlikely=True)
         self.place(away)
         self._exit(exits.EVAL, [])
         self.place(good)
+
+    def more_flags(self) -> str:
+        return self.field("flags")
+
+    def op_fp_raise(self, v: Value) -> None:
+        super().op_fp_raise(v)
+        if v.args[0].op != "const" or v.args[0].bits & SUBNORMAL:
+            subnormal = self.temp(f"and i32 {self.ref(v.args[0])}, {SUBNORMAL}")
+            self._unless_zero(subnormal, lambda: self.note(subnormal))
 
     def environment(self) -> str:
         return self.temp(f"load i32, ptr {self.field('frm')}")
@@ -376,13 +396,20 @@ class HandlerEmitter(Emitter):
     def op_fp_setrm(self, v: Value) -> None:
         mode = self.ref(v.args[0])
         self.line(f"store i32 {mode}, ptr {self.field('frm')}")
-        good = self.temp(f"icmp ult i32 {self.temp(f'and i32 {mode}, {~DEFAULT_NAN}')}, 4")
+        rounding = self.temp(f"and i32 {mode}, {ROUNDING}")
+        good = self.temp(f"icmp ult i32 {rounding}, 4")
         shift = self.temp(f"shl i64 {self.i64(v.args[0])}, 3")
-        bit = self.temp(f"shl i64 1, {self.temp(f'and i64 {shift}, 63')}")
-        table = self.temp(f"xor i64 {bit}, {0x0001_0101_0101_0101}")
-        table = self.temp(f"select i1 {good}, i64 {table}, i64 {0x0101_0101_0101_0101}")
+        bit = self.temp(f"shl i64 1, {self.temp(f'and i64 {shift}, 24')}")
+        bit = self.temp(f"select i1 {good}, i64 {bit}, i64 {ROUNDS << 56}")
+        table = self.temp(f"xor i64 {bit}, {TABLE}")
+        for have, mark in MARKS:
+            one = self.temp(f"icmp ne i32 {self.temp(f'and i32 {mode}, {have}')}, 0")
+            table = self.temp(f"or i64 {table}, {self.temp(f'select i1 {one}, i64 {mark << 56}, i64 0')}")
         self.line(f"store i64 {table}, ptr {self.field('rm_table')}")
         self._write_control(mode)
+        flush = self.temp(f"icmp ne i32 {self.temp(f'and i32 {mode}, {FLUSH}')}, 0")
+        kept = self.temp(f"and i32 {self.read_mxcsr()}, {~HOST_FLUSHES}")
+        self.write_mxcsr(self.temp(f"or i32 {kept}, {self.temp(f'select i1 {flush}, i32 {HOST_FLUSHES}, i32 0')}"))
         self._wrote = True
 
     # -- where the guest goes next ----------------------------------------------------------------------------

@@ -335,7 +335,7 @@ class Jit:
             code = core.arena.peek(page << PAGE_BITS, 1 << PAGE_BITS)
         except MemoryFault:
             return None
-        return list_name(self.identity, self.mode, core.covered, core.arena.traps, page, code)
+        return list_name(self.identity, self.mode, core.covered, core.arena.traps, page, code, flushing=core.flushing)
 
     def _from_disk(self, core: Core, pc: int) -> bool:
         """Install what earlier runs have compiled for the page of `pc`; True if there is nothing more to do for `pc`."""

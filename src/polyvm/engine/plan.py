@@ -45,7 +45,7 @@ class ImageBlocks:
     def __init__(self, image: Image) -> None:
         self.isa_name = image.isa
         self.covered = 0
-        self.tallied = False
+        self.tallied = self.flushing = False
         self.guarded = True
         self._image = image
 

@@ -36,7 +36,7 @@ class RegionSpec(NamedTuple):
     """A region before it is compiled; the first block is its head. `entries`: addresses of the blocks where it can be entered.
     `coverage`: bits of the coverage map in which it notes the blocks that it executes, or 0; `noted`: the addresses of those that
     are there (`noted.py`). `guarded`: the host refuses the accesses to memory that the page attributes forbid. `tallied`: it
-    counts how often it goes from one of its blocks to each."""
+    counts how often it goes from one of its blocks to each. `flushing`: it is for where subnormal numbers become zero."""
 
     isa: str
     level: int
@@ -44,6 +44,7 @@ class RegionSpec(NamedTuple):
     guarded: bool
     noted: list[int]
     tallied: bool
+    flushing: bool
     entries: list[int]
     blocks: list[RegionBlock]
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 def region_name(identity: str, mode: str, spec: RegionSpec) -> str:
     """The entry of a region."""
     head = spec.blocks[0]
+    mode += "flushing" * spec.flushing
     return cache.key("region", identity, mode, str(spec.coverage), str(spec.guarded), str(spec.level), str(head.pc), head.code)
 
 
-def list_name(identity: str, mode: str, coverage: int, guarded: bool, page: int, code: bytes) -> str:
+def list_name(identity: str, mode: str, coverage: int, guarded: bool, page: int, code: bytes, *, flushing: bool = False) -> str:
     """The list of regions that can be entered in page number `page`, whose content is `code`."""
+    mode += "flushing" * flushing
     return cache.key("index", identity, mode, str(coverage), str(guarded), str(page), code)

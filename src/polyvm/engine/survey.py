@@ -35,7 +35,7 @@ def survey(isa: Isa, read: Callable[[int, int], bytes], start: int) -> RegionSpe
             waiting.append(block.spec.end)
         if last is not None and last.op != "indirect" and not block.is_call:
             waiting.append(last.args[0 if last.op == "jump" else 1].bits)
-    return RegionSpec(isa.name, FULL, 0, True, [], False, [start], list(found.values())) if found else None
+    return RegionSpec(isa.name, FULL, 0, True, [], False, False, [start], list(found.values())) if found else None
 
 
 def _block(isa: Isa, read: Callable[[int, int], bytes], pc: int) -> Block | None:

@@ -19,7 +19,9 @@ from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CPU, MEM, SLOT, HandlerE
 from polyvm.engine.induction import spans_of
 from polyvm.engine.layout import BLOCK_PC, CpuRecord, better_index, coverage_hash, jump_offset
 from polyvm.engine.loops import Entrance, find_loops
+from polyvm.engine.modes import FLUSHES
 from polyvm.engine.region import COUNTERS, FALL, TAKEN, TARGETS
+from polyvm.ir.ops import ENV, INEXACT
 from polyvm.ir.types import I64
 from polyvm.mem import SIZE_BITS
 
@@ -47,10 +49,11 @@ class RegionEmitter(AccessEmitter):
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
         super().__init__(module, record, isa, spec)
-        self.blocks = {block.pc: stage_block(isa, block) for block in spec.blocks}
+        self.blocks = {block.pc: stage_block(isa, block, flushing=spec.flushing) for block in spec.blocks}
         self.bound = spec.instructions
         self.floating = isa.floating_files
         self.start_floating()
+        self.flushing = self.inexact = spec.flushing
         self._block: Block = self.blocks[spec.head]
         self._step: Step = self._block.steps[0]
         self._stub = ""
@@ -214,7 +217,18 @@ class RegionEmitter(AccessEmitter):
             bits = self.load64(CPU, self.record["coverage_mask"])
             self.branch_to(self.temp(f"icmp ne i64 {bits}, {self.spec.coverage - 1}"), out, good, unlikely=True)
             self.place(good)
-        for mode in sorted(self.modes):
+        if ENV in self.modes:
+            good = self.label()
+            wanted = FLUSHES if self.flushing and self.marks & FLUSHES else 0
+            odd = self.temp(f"icmp ne i8 {self.marked(self.marks)}, {wanted}")
+            self.branch_to(odd, out, good, unlikely=True)
+            self.place(good)
+            if wanted and self.relies:
+                good = self.label()
+                have = self.temp(f"and i32 {self.temp(f'load i32, ptr {self.more_flags()}')}, {INEXACT}")
+                self.branch_to(self.temp(f"icmp eq i32 {have}, 0"), out, good, unlikely=True)
+                self.place(good)
+        for mode in sorted(self.modes - {ENV}):
             busy = self.temp(f"load i8, ptr {self.pointer(CPU, self.record['rm_table'] + mode)}")
             good = self.label()
             self.branch_to(self.temp(f"icmp ne i8 {busy}, 0"), out, good, unlikely=True)

@@ -1,4 +1,4 @@
-"""Scalar floating point against qemu-aarch64: special operands, all modes of FPCR, the flags of FPSR."""
+"""Scalar floating point and BFloat16 against qemu-aarch64: special operands, all modes of FPCR, the flags of FPSR."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tests.ir.floats import specials
 
 SEED = int(os.environ.get("POLYVM_SEED", "0")) or random.SystemRandom().getrandbits(32)
 STATES = int(os.environ.get("POLYVM_STATES", "8"))  # for each instruction
-MODULES = frozenset({"polyvm.isa.aarch64.a64_float", "polyvm.isa.aarch64.a64_convert"})
-REGISTERS = (("rd", 0, 0), ("rn", 5, 1), ("rm", 16, 2), ("ra", 10, 3))  # field, its place, the register
+MODULES = frozenset({"polyvm.isa.aarch64.a64_float", "polyvm.isa.aarch64.a64_convert", "polyvm.isa.aarch64.a64_simd_bf16"})
+REGISTERS = (("rd", 0, 0), ("rn", 5, 1), ("rm", 16, 2), ("ra", 10, 3), ("vd", 0, 0), ("vn", 5, 1),
+             ("vm", 16, 2))  # field, its place, the register
 RESULT = struct.Struct("<QQQII")
 
 
@@ -35,6 +36,8 @@ def witness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _width(name: str) -> int:
+    if name.startswith("bf"):
+        return 32
     letters = [part for part in name.split("_")[1:] if part in ("h", "s", "d")]
     return {"h": 16, "s": 32}.get(letters[-1] if letters else "d", 64)
 
@@ -77,7 +80,7 @@ def _groups(rng: random.Random) -> list[tuple[str, int, list[bytes]]]:
             word = encoding.value | rng.getrandbits(32) & ~encoding.mask
             for field, place, register in REGISTERS:
                 if field in encoding.pattern.fields:
-                    word = word & ~(31 << place) | register << place
+                    word = word & ~encoding.pattern.fields[field].mask | register << place
             decoded = isa.decode(word)
             if decoded is not None and decoded.encoding is encoding:
                 break

@@ -27,6 +27,7 @@ MODULES = (
     "a64_simd_shift",
     "a64_simd_indexed",
     "a64_simd_dot",
+    "a64_simd_bf16",
     "a64_simd_memory",
     "a64_simd_float",
     "a64_simd_float_misc",

@@ -25,6 +25,7 @@ DotProd  20      -    isar0:44=1
 FHM      23      -    isar0:48=1
 FCMA     14      -    isar1:16=1
 I8MM     -       13   isar1:52=1
+BF16     -       14   isar1:44=1
 JSCVT    13      -    isar1:12=1
 FRINTTS  -       8    isar1:32=1
 LSE      8       -    isar0:20=2

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.ir import I64
-from polyvm.isa.aarch64.state import CC_HALF, CC_RAW, CC_SINGLE
+from polyvm.isa.aarch64.state import CC_HALF, CC_RAW, CC_SINGLE, FZ
 
 if TYPE_CHECKING:
     from polyvm.ir import Builder, Value
@@ -248,7 +248,8 @@ class _Stored(Flags):
 
     def _compared(self) -> Value:
         """The flags of a comparison of floating-point numbers, as Raw has them. Moved to the top, the numbers order
-        as sign and magnitude in all formats. The comparison has raised what it has to raise already."""
+        as sign and magnitude in all formats. The comparison has raised what it has to raise already; one of half precision is not
+        stored so where FPCR makes subnormal ones zero."""
         x, y, k = self.x, self.y, self.k
         b = x.builder
         single, half = k.eq(CC_SINGLE), k.eq(CC_HALF)
@@ -256,6 +257,9 @@ class _Stored(Flags):
         infinity = b.select(single, b.const(I64, 0x7F80 << 48), b.select(half, b.const(I64, 0x7C00 << 48), 0x7FF0 << 48))
         p, q = x << shift, y << shift
         sizes = [v & (1 << 63) - 1 for v in (p, q)]
+        flushes = (b.fp_rm() & FZ).ne(0) & ~half
+        least = b.select(flushes, infinity & -infinity, 0)
+        sizes = [b.select(size.ult(least), 0, size) for size in sizes]
         unordered = sizes[0].ugt(infinity) | sizes[1].ugt(infinity)
         first, second = (b.select(v.slt(0), -size, size) for v, size in zip((p, q), sizes, strict=True))
         ordered = b.select(first.slt(second), b.const(I64, 8), b.select(first.eq(second), b.const(I64, 6), 2))

@@ -66,7 +66,8 @@ def fpcr(b: A64) -> Value:
 
 
 def set_fpcr(b: A64, value: Value) -> None:
-    """Write FPCR: what is not implemented stays 0."""
+    """Write FPCR: what is not implemented stays 0. What an earlier comparison has found does not depend on it."""
+    b.set_nzcv(b.flags().nzcv())
     low = value.trunc(I32)
     b.fp_set_rm(low & MODES | _mirrored(b, low >> RMODE & 3))
 

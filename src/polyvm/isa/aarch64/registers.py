@@ -10,6 +10,7 @@ from polyvm.isa.aarch64.state import (
     CC_SINGLE,
     CC_SUB32,
     CUMULATIVE,
+    FZ,
     MODES,
     QC,
     RMODE,
@@ -54,7 +55,7 @@ class Registers(RegisterTable):
     def get(self, state: State, file: str, index: int) -> int:
         """What is kept in another form: the flags, FPSR, FPCR."""
         if file == "nzcv":
-            return _flags(state.get("cc_x"), state.get("cc_y"), state.get("cc_k"))
+            return _flags(state.get("cc_x"), state.get("cc_y"), state.get("cc_k"), state.fp_rm & FZ != 0)
         if file == "fpsr":
             accrued = state.fp_flags
             return sum(bit for bit, flag in CUMULATIVE if accrued & flag) | (QC if state.get("qc") else 0)
@@ -72,26 +73,30 @@ class Registers(RegisterTable):
             state.fp_flags = sum(flag for bit, flag in CUMULATIVE if value & bit)
             state.set("qc", 0, 1 if value & QC else 0)
         elif file == "fpcr":
+            self.set(state, "nzcv", 0, self.get(state, "nzcv", 0))  # a comparison has been in the mode before
             state.fp_rm = value & MODES | ROUNDING[value >> RMODE & 3]
         else:
             super().set(state, file, index, value)
 
 
-def _compared(x: int, y: int, meaning: int) -> int:
-    """The flags of a comparison of floating-point numbers."""
+def _compared(x: int, y: int, meaning: int, flushes: bool) -> int:
+    """The flags of a comparison of floating-point numbers, of which subnormal ones count as 0 if `flushes`."""
     bits, infinity = {CC_DOUBLE: (64, 0x7FF << 52), CC_SINGLE: (32, 0x7F8 << 20), CC_HALF: (16, 0x7C00)}[meaning]
     top = 1 << bits - 1
     sizes = [v & top - 1 for v in (x, y)]
+    least = infinity & -infinity
+    if flushes and meaning != CC_HALF:
+        sizes = [size if size >= least else 0 for size in sizes]
     if max(sizes) > infinity:
         return 3 << 28
     first, second = (-size if v & top else size for v, size in zip((x, y), sizes, strict=True))
     return (8 if first < second else 6 if first == second else 2) << 28
 
 
-def _flags(x: int, y: int, meaning: int) -> int:
+def _flags(x: int, y: int, meaning: int, flushes: bool) -> int:
     """N, Z, C and V in bits 31 to 28 from the flags as they are kept (flags.py)."""
     if meaning > CC_RAW:
-        return _compared(x, y, meaning)
+        return _compared(x, y, meaning, flushes)
     if not CC_ADD <= meaning <= CC_SUB32:
         return x & _NZCV
     bits = 32 if meaning & 2 else 64

@@ -102,30 +102,29 @@ def _zero(b: A64, value: Value) -> Value:
     return size.ult(b.splat(least, lanes) if lanes > 1 else least)
 
 
-def infinite_times_zero(b: A64, n: Value, m: Value) -> Value:
-    """i1: one is infinite, the other 0."""
+def without_invalid(b: A64, n: Value, m: Value) -> tuple[Value, Value, Value]:
+    """i1: one is infinite, the other 0; and both numbers, the infinite one then 0. The other one stays: that it is subnormal is
+    noted where it is used."""
     endless = infinity(n.type)
-    return (magnitude(n).eq(endless) & _zero(b, m)) | (magnitude(m).eq(endless) & _zero(b, n))
+    first, second = magnitude(n).eq(endless) & _zero(b, m), magnitude(m).eq(endless) & _zero(b, n)
+    zero = b.const(n.type, 0)
+    return first | second, b.select(first, zero, n), b.select(second, zero, m)
 
 
 def extended_product(b: A64, n: Value, m: Value, mode: Value) -> Value:
     """FMULX: infinity times 0 is 2, with the sign of the product."""
-    odd = infinite_times_zero(b, n, m)
+    odd, x, y = without_invalid(b, n, m)
     fmt = BY_BITS[n.type.bits]
-    both = (as_integers(n) ^ as_integers(m)) & fmt.sign
-    two, one = (fmt.bias + 1) << fmt.mantissa, fmt.bias << fmt.mantissa
-    x = b.select(odd, as_numbers(both | two), n)
-    y = b.select(odd, of_all(b, m.type, one), m)
-    return b.fp("fmul", x, y, rm=mode)
+    two = (as_integers(n) ^ as_integers(m)) & fmt.sign | (fmt.bias + 1) << fmt.mantissa
+    return b.select(odd, as_numbers(two), b.fp("fmul", x, y, rm=mode))
 
 
 def reciprocal_step(b: A64, n: Value, m: Value, mode: Value) -> Value:
     """FRECPS: 2 - n m, rounded once; infinity times 0 counts as 0."""
-    odd = infinite_times_zero(b, n, m)
+    _, x, y = without_invalid(b, n, m)
     fmt = BY_BITS[n.type.bits]
-    zero = b.const(n.type, 0)
     two = of_all(b, n.type, (fmt.bias + 1) << fmt.mantissa)
-    return b.fp("fma", b.select(odd, zero, negated(n)), b.select(odd, zero, m), two, rm=mode)
+    return b.fp("fma", negated(x), y, two, rm=mode)
 
 
 def root_step(b: A64, n: Value, m: Value, mode: Value) -> Value:
@@ -134,15 +133,13 @@ def root_step(b: A64, n: Value, m: Value, mode: Value) -> Value:
     It is 1.5 - n m / 2, where the larger one is halved; if that is too small to be halved exactly, the product only matters for
     not being 0.
     """
-    odd = infinite_times_zero(b, n, m)
+    _, x, y = without_invalid(b, n, m)
     fmt = BY_BITS[n.type.bits]
-    p, q = as_integers(negated(n)), as_integers(m)
+    p, q = as_integers(negated(x)), as_integers(y)
     first = (q & (fmt.sign - 1)).ult(p & (fmt.sign - 1))
-    zero = b.const(n.type, 0)
-    x = b.select(odd, zero, as_numbers(b.select(first, _halved(b, p), p)))
-    y = b.select(odd, zero, as_numbers(b.select(first, q, _halved(b, q))))
+    p, q = b.select(first, _halved(b, p), p), b.select(first, q, _halved(b, q))
     three_halves = of_all(b, n.type, fmt.bias << fmt.mantissa | 1 << (fmt.mantissa - 1))
-    return b.fp("fma", x, y, three_halves, rm=mode)
+    return b.fp("fma", as_numbers(p), as_numbers(q), three_halves, rm=mode)
 
 
 def _halved(b: A64, bits: Value) -> Value:

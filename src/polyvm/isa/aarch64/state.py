@@ -11,6 +11,7 @@ CC_ADD, CC_SUB, CC_ADD32, CC_SUB32, CC_RAW, CC_DOUBLE, CC_SINGLE, CC_HALF = rang
 
 # FPCR: the place of the rounding mode, the IR's numbers of nearest, up, down, to zero; AHP, DN, FZ and FZ16, which are the IR's.
 RMODE, ROUNDING, MODES = 22, (0, 3, 2, 1), 0x0708_0000
+FZ = 1 << 24
 # FPSR: IOC, DZC, OFC, UFC, IXC, IDC and the same as the IR numbers exceptions; QC.
 CUMULATIVE = ((1 << 0, 16), (1 << 1, 8), (1 << 2, 4), (1 << 3, 2), (1 << 4, 1), (1 << 7, 32))
 QC = 1 << 27
