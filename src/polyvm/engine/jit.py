@@ -245,11 +245,7 @@ class Jit:
             self._remake(core)
         self.counters.queue = len(self._asked) + len(core.jit_hot)
         self.counters.queue_most = max(self.counters.queue_most, self.counters.queue)
-        if self._asked or core.jit_hot or core.jit_busy:
-            core.jit_ticks = _TICK
-        else:
-            core.jit_ticks = _CALM_TICK
-        return core.jit_ticks
+        return _TICK if self._asked or core.jit_hot or core.jit_busy else _CALM_TICK
 
     def _rank(self, core: Core) -> None:
         """List the hot blocks, coldest first. It should not take more than a small part of the time until it is done again."""
