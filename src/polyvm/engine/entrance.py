@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from polyvm.engine.handlers import BLOCK, CONVENTION, CPU, MEM, HandlerEmitter
 from polyvm.engine.layout import BLOCK_COUNT, BLOCK_ENTRY, BLOCK_FIRST, BLOCK_GO, BLOCK_HEADER, BLOCK_N
-from polyvm.engine.region import ENOUGH
+from polyvm.engine.region import ENOUGH, ENTER, GO, REGION
 from polyvm.errors import EngineError
 
 if TYPE_CHECKING:
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.engine.layout import CpuRecord
-
-REGION, ENTER, GO = "region", "enter", "go"
 
 
 class OutsideEmitter(HandlerEmitter):

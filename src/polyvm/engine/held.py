@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvm.engine.entrance import REGION
 from polyvm.engine.floating import FloatEmitter
 from polyvm.engine.handlers import CPU
 from polyvm.engine.induction import register_key
-from polyvm.engine.region import FULL
+from polyvm.engine.region import FULL, REGION
 from polyvm.errors import EngineError
 from polyvm.ir.types import F32, F64, I64, I128
 

@@ -20,12 +20,11 @@ from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
-from polyvm.engine.entrance import ENTER, GO
 from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.noted import Noted
-from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, TARGETS, Compiled, RegionSpec
+from polyvm.engine.region import COUNTERS, ENTER, FULL, GO, LARGE, QUICK, SMALL, TARGETS, Compiled, RegionSpec
 from polyvm.engine.store import list_name, region_name
 from polyvm.engine.tiers import Tiers
 from polyvm.errors import EngineError, MemoryFault
