@@ -28,6 +28,7 @@ def host_cpu() -> str:
 _WITHOUT = "".join(f",-avx512{part}" for part in ("f", "vl", "bw", "dq", "cd", "fp16", "bf16")) + ",-vzeroupper"
 
 
+@lru_cache(maxsize=4)
 def _machine(level: int) -> llvm.TargetMachine:
     _initialise()
     target = llvm.Target.from_default_triple()

@@ -306,6 +306,10 @@ class LoadedObject:
         if closed > code_pages:
             host_mprotect(base + code_pages, closed - code_pages, mmap.PROT_READ)
 
+    def defines(self, name: str) -> bool:
+        """True if it has an address."""
+        return f"\n{name}\n".encode() in self._names
+
     def address(self, name: str) -> int:
         """The address of one defined name, quicker than by `symbols`."""
         at = self._names.find(f"\n{name}\n".encode())

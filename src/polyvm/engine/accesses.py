@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.objects import FAULTS
 from polyvm.engine.handlers import FAST
@@ -35,6 +35,15 @@ _MOVES = {
 }
 
 
+class Sum(NamedTuple):
+    """The value `base` plus the constant `low` plus the small values `rest`, which together are at most `high` - `low`."""
+
+    base: str
+    low: int
+    high: int
+    rest: tuple[str, ...]
+
+
 class AccessEmitter(HeldEmitter):
     """The memory's side of a region's emitter."""
 
@@ -44,7 +53,11 @@ class AccessEmitter(HeldEmitter):
         # In a block: values that are known to be addresses in the arena, or near it; values that are others plus constants;
         # loaded values that are extended already.
         self._inside: set[str] = set()
-        self._sums: dict[str, tuple[str, int]] = {}
+        self._sums: dict[str, Sum] = {}
+        self._small: dict[str, int] = {}  # values that are no larger than that
+        # What the block has stored relative to one value, and has not stored to since: integers by their distance in bytes.
+        self._stored_at = ""
+        self._stored_there: dict[int, tuple[int, str]] = {}  # bits and name
         self._extended: dict[int, tuple[str, str]] = {}
 
     def check(self, address: str, size: int, access: str) -> None:
@@ -113,17 +126,61 @@ class AccessEmitter(HeldEmitter):
         known = self._extended.get(id(v.args[0])) if v.op in ("zext", "sext") and v.type is I64 else None
         if known is not None and known[0] == v.op:
             self.set(v, known[1])
+            self._follow_bounds(v)
             return
         if v.op == "trunc" and self._low_part(v):
             return
         super().operation(v)
-        if v.op == "add" and v.type is I64 and v.args[1].op == "const" and v.args[0].op != "const":
-            base, offset = self._origin(self.ref(v.args[0]))
-            self._sums[self.ref(v)] = base, offset + v.type.signed(v.args[1].bits)
+        if not v.type.is_float and v.type.lanes == 1 and v.type.bits <= 64:
+            self._follow_bounds(v)
 
-    def _origin(self, address: str) -> tuple[str, int]:
+    def _follow_bounds(self, v: Value) -> None:
+        """Note that an integer is small, or the sum of another and something small: so a table's elements need no check
+        beside its own."""
+        if v.op == "add" and v.type is I64:
+            first, second = v.args
+            most = self._most(second)
+            if second.op == "const" or most is None:
+                first, second, most = (first, second, None) if second.op == "const" else (second, first, self._most(first))
+            if second.op == "const" and first.op != "const":
+                low = high = I64.signed(second.bits)
+                rest: tuple[str, ...] = ()
+            elif most is not None:
+                low, high, rest = 0, most, (self.ref(second),)
+            else:
+                return
+            found = self._origin(self.ref(first))
+            self._sums[self.ref(v)] = Sum(found.base, found.low + low, found.high + high, found.rest + rest)
+            return
+        most = self._most_of(v)
+        if most is not None and most < GUARD:
+            self._small[self.ref(v)] = most
+
+    def _most(self, v: Value) -> int | None:
+        """What an integer is not larger than, if it is known to be small."""
+        return v.bits if v.op == "const" and v.bits < GUARD else self._small.get(self.ref(v)) if v.op != "const" else None
+
+    def _most_of(self, v: Value) -> int | None:
+        """The same of the result of an operation."""
+        if v.op in ("zext", "sext", "trunc"):
+            inner = self._most(v.args[0])
+            if v.op == "sext" and inner is not None and inner >> v.args[0].type.bits - 1:
+                return None
+            return (1 << v.args[0].type.bits) - 1 if inner is None and v.op == "zext" else inner
+        if v.op == "and":
+            known = [most for most in map(self._most, v.args) if most is not None]
+            return min(known, default=None)
+        if v.op in ("shl", "lshr") and v.args[1].op == "const" and v.args[1].bits < 64:
+            inner = self._most(v.args[0])
+            if inner is not None:
+                return inner << v.args[1].bits if v.op == "shl" else inner >> v.args[1].bits
+        if v.op == "lshr" and v.args[1].op == "const":
+            return (1 << v.type.bits) - 1 >> v.args[1].bits
+        return None
+
+    def _origin(self, address: str) -> Sum:
         """What `address` is the sum of."""
-        return self._sums.get(address, (address, 0))
+        return self._sums.get(address) or Sum(address, 0, 0, ())
 
     def attributes_at(self, page: str, type_: str, distance: int = 0) -> str:
         """Bytes of the attribute table, from that of `page` plus `distance` on."""
@@ -143,9 +200,69 @@ class AccessEmitter(HeldEmitter):
             self.check(address, type_.total_bits // 8, access)
         return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
 
+    # -- what was stored a moment ago ---------------------------------------------------------------------------
+
+    def _note_store(self, v: Value) -> None:
+        """Compilers for processors without misaligned accesses copy a word byte by byte and load it then: the host would have
+        to wait until all of the bytes are in its cache."""
+        base, low, high, _ = self._origin(self.ref(v.args[0]))
+        value = v.args[1]
+        if low != high or base != self._stored_at or self._nested:
+            self._stored_there.clear()
+        if low != high or self._nested or value.type.is_float or value.type.lanes != 1 or value.type.bits > 64:
+            self._stored_there.clear()
+            return
+        self._stored_at = base
+        size = value.type.bits // 8
+        for at in [at for at, (bits, _) in self._stored_there.items() if at < low + size and low < at + bits // 8]:
+            del self._stored_there[at]
+        name = self.constant(value.type, value.bits) if value.op == "const" else self.ref(value)
+        self._stored_there[low] = value.type.bits, name
+
+    def _forwarded(self, v: Value) -> bool:
+        """Put a load's value together from narrower ones that were stored there; False: not known."""
+        base, at, high, _ = self._origin(self.ref(v.args[0]))
+        type_ = v.type
+        if base != self._stored_at or at != high or type_.is_float or type_.lanes != 1 or type_.bits > 64:
+            return False
+        parts: list[tuple[int, int, str]] = []
+        done = 0
+        while done < type_.bits:
+            bits, name = self._stored_there.get(at + done // 8, (0, ""))
+            if not bits or done + bits > type_.bits:
+                return False
+            parts.append((done, bits, name))
+            done += bits
+        if len(parts) < 2:
+            return False  # the host is quick to find it
+        whole = ""
+        for shift, bits, name in parts:
+            part = self.temp(f"zext i{bits} {name} to {type_}")
+            part = self.temp(f"shl {type_} {part}, {shift}") if shift else part
+            whole = self.temp(f"or {type_} {whole}, {part}") if whole else part
+        self.set(v, whole)
+        return True
+
+    def op_amo(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_amo(v)
+
+    def op_cmpxchg(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_cmpxchg(v)
+
+    def op_fence(self, v: Value) -> None:
+        self._stored_there.clear()
+        super().op_fence(v)
+
+    # -- loads and stores ---------------------------------------------------------------------------------------
+
     def op_load(self, v: Value) -> None:
         if v.attrs["order"] != "none":
+            self._stored_there.clear()
             super().op_load(v)
+            return
+        if self.spec.guarded and self._stored_there and self._forwarded(v):
             return
         if self.spec.guarded and id(v) not in self._covered and v.type.total_bits >= 8:
             self._refusable_load(v)
@@ -155,8 +272,10 @@ class AccessEmitter(HeldEmitter):
 
     def op_store(self, v: Value) -> None:
         if v.attrs["order"] != "none":
+            self._stored_there.clear()
             super().op_store(v)
             return
+        self._note_store(v)
         type_ = v.args[1].type
         if self.spec.guarded and id(v) not in self._covered and type_.total_bits >= 8:
             self._refusable_store(v)
@@ -168,16 +287,22 @@ class AccessEmitter(HeldEmitter):
 
     def _near_pointer(self, address: str) -> str:
         """A pointer for the guest's `address`, which is in the arena or just outside."""
-        base, offset = self._origin(address)
-        if not -GUARD < offset < GUARD // 2:
-            base, offset = address, 0
+        base, low, high, rest = self._origin(address)
+        if not -GUARD < low <= high < GUARD // 2:
+            base, rest = address, ()
         if base not in self._inside:
             good = self.label()
-            self.branch_to(self.temp(f"icmp ult i64 {base}, {1 << SIZE_BITS}"), good, self.bail(), unlikely=False)
+            self.branch_to(self.temp(f"icmp ult i64 {base}, %reach"), good, self.bail(), unlikely=False)
             self.place(good)
             if not self._nested:
                 self._inside.add(base)
-        return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
+        if not rest:
+            return self.temp(f"getelementptr i8, ptr %memory, i64 {address}")
+        # In this order, for the base is often the same throughout a loop.
+        pointer = self.temp(f"getelementptr i8, ptr %memory, i64 {base}")
+        for part in (*rest, str(low)):
+            pointer = self.temp(f"getelementptr i8, ptr {pointer}, i64 {part}")
+        return pointer
 
     def _refusable(self, move: str, pointer: str, memory: str, result: str = "", value: str = "") -> str:
         """An access; where the host refuses it, the interpreter does the instruction. The result's name."""
@@ -189,7 +314,7 @@ class AccessEmitter(HeldEmitter):
         constraints += ",!i"
         arguments = f"ptr elementtype({memory}) {pointer}" + (f", {value}" if value else "")
         asm = f'{result or "void"} asm sideeffect "{text}", "{constraints}"({arguments})'
-        call = f"callbr {asm} to label %{good} [label %{self.bail()}]"
+        call = f"callbr {asm} to label %{good} [label %{self.bail()}], !noalias !7"
         name = ""
         if result:
             name = self.temp(call)

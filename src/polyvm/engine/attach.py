@@ -184,7 +184,7 @@ class Attach:
             b.hstore(block, b.hload(block, I64, BLOCK_HEADER), BLOCK_FIRST)
         b.hstore(block, b.hload(record.get(), I64, 8), BLOCK_ENTRY)
         b.hstore(block, b.hload(record.get(), I64), BLOCK_HEADER)
-        b.hstore(block, b.emit("address_of", I64, (), name="enter_block"), BLOCK_GO)
+        b.hstore(block, b.hload(record.get(), I64, 24), BLOCK_GO)
         r.count(cpu, "attached")
         b.ret(b.const(I64, 1))
 

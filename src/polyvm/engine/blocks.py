@@ -54,6 +54,25 @@ class Block:
         return any(v.op == "set" and v.args[-1].op == "const" and v.args[-1].bits == end for v in self.steps[-1].flat)
 
 
+def entered_from_outside(blocks: dict[int, Block], entries: list[int]) -> int:
+    """About how often a region of these blocks is entered, at the addresses `entries`: as often as those blocks, but for the ways
+    to them from inside."""
+    inside = dict.fromkeys(blocks, 0)
+    for block in blocks.values():
+        spec, targets = block.spec, [pc for pc in block.targets if pc in blocks]
+        ways: list[tuple[int, int]]
+        if block.last is not None and block.last.op == "branch" and spec.taken >= 0:
+            ways = [(block.last.args[1].bits, spec.taken), (spec.end, max(0, spec.entries - spec.taken))]
+        else:
+            weight = sum(blocks[pc].spec.entries for pc in targets) or 1
+            share = 1.0 if len(targets) < 2 else min(1.0, spec.entries / weight)
+            ways = [(pc, min(spec.entries, int(blocks[pc].spec.entries * share) or spec.entries)) for pc in targets]
+        for pc, times in ways:
+            if pc in inside:
+                inside[pc] += times
+    return sum(max(0, blocks[pc].spec.entries - inside[pc]) for pc in entries if pc in blocks)
+
+
 def _flatten(region: Region, into: list[Value]) -> list[Value]:
     for value in region.ops:
         into.append(value)

@@ -26,6 +26,7 @@ from polyvm.engine.layout import (
 from polyvm.engine.modes import FLUSH, HOST_FLUSHES, SUBNORMAL, rounding_table
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
+from polyvm.mem.attributes import SIZE_BITS
 from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
@@ -214,7 +215,7 @@ class Core:
         self._set("rm_table", RM_TABLE_NEAREST)
         self._set("tick_left", _UNLIMITED)
         self._set("warm", -1)
-        for name in ("refill", "lookup", "resume", "budget_out", "warm"):
+        for name in ("refill", "lookup", "resume", "short_budget"):
             self._set(f"f_{name}", self._native.object.address(name))
         for name in ("hook_skip", "watch_skip"):
             self._set(name, -1)
@@ -229,6 +230,7 @@ class Core:
         self._set("attr", arena.attributes)
         self._set("epoch_ptr", arena.epoch)
         self._set("space", arena.size)
+        self._set("reach", 1 << SIZE_BITS)
         self._guard(arena.traps)
         self.flush()
         self._set("flushes", 0)

@@ -45,7 +45,7 @@ _FIRST_VECTOR = 17  # DWARF number of xmm0
 _SAVED_VECTORS = 16 * 16  # bytes, before the saved rax
 _REGISTER, _DIRECT, _INDIRECT, _CONSTANT, _CONSTANT_INDEX = range(1, 6)
 _SIGN, _INFINITY, _NAN = 1 << 63, 0x7FF << 52, 0xFFF << 51
-_HOT = 4096  # times until the JIT is told
+_HOT = 1024  # times until the JIT is told
 
 
 class Exit(NamedTuple):

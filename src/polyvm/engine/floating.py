@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_fp import canonical_nan, power_of_two
-from polyvm.engine.handlers import HandlerEmitter
+from polyvm.engine.entrance import OutsideEmitter
 from polyvm.engine.induction import register_key
 from polyvm.engine.modes import ROUNDS, marks_of
 from polyvm.ir.ops import ENV
@@ -109,7 +109,7 @@ def follow_raw(
     return at
 
 
-class FloatEmitter(HandlerEmitter):
+class FloatEmitter(OutsideEmitter):
     """The floating-point side of a region's emitter. `raw_keys` are the registers that it holds as doubles."""
 
     floating: tuple[str, ...] = ()

@@ -60,16 +60,16 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<QQIIQQQQ")
 _FEW = 4  # … or not more often than this
 _COLD = 12  # an edge is left out where it was taken this many times less often than the head was entered
-_RARE = 24  # an edge out of the region is rare where it is taken this many times less often than the block before is entered
+_RARE = 128  # an edge out of the region is rare where it is taken this many times less often than the block before is entered
 
 
 class Counted(NamedTuple):
     """What quickly made code has counted of a block: how often it was entered, and left for `taken_pc`; `fall_pc`: where it goes
-    on otherwise; `seen`: where its indirect jump went last. 0: no such way."""
+    on otherwise (0: no such way); `seen`: where its indirect jump went, and about how often, most often first."""
 
     times: int
     taken: int
-    seen: int
+    seen: list[tuple[int, int]]
     taken_pc: int
     fall_pc: int
 
@@ -99,21 +99,24 @@ class _Node:
         taken = fall = None
         if counted is not None:
             self.count, self.taken = counted.times, counted.taken
-            self.seen = counted.seen
+            total = sum(times for _, times in counted.seen)
+            jumps = [(pc, counted.times * times // total) for pc, times in counted.seen]
             if counted.taken_pc:
-                taken = counted.taken_pc, counted.taken
+                # Only conditional jumps count how often they are taken.
+                taken = counted.taken_pc, counted.taken if counted.fall_pc else counted.times
             if counted.fall_pc:
                 fall = counted.fall_pc, max(0, counted.times - counted.taken)
         else:
             headers = [source.block(reference) if reference else None for reference in (block.taken, block.fall)]
             taken, fall = ((h.pc, min(h.count, block.count)) if h is not None else None for h in headers)
-            self.seen = taken[0] if taken is not None else 0
-        if taken is None and self.seen:
-            taken = self.seen, self.count
+            jumps = [] if taken is None else [taken]
+        self.seen = tuple(pc for pc, _ in jumps)
+        if taken is None and jumps:
+            taken = jumps[0]
         taken, fall = (
             (edge[0], max(edge[1], self.count // 4)) if edge is not None and edge[0] in warm else edge for edge in (taken, fall)
         )
-        self.edges = [edge for edge in (taken, fall) if edge is not None]
+        self.edges = [edge for edge in (taken, fall, *jumps[1:]) if edge is not None]
         if fall is None:
             # The end of a call or jump: a return may come back there.
             after = source.known(block.end)

@@ -19,7 +19,8 @@ from polyvm.engine.layout import (
     BLOCK_N,
     BLOCK_PC,
     BLOCK_TAKEN,
-    JUMP_CACHE_BITS,
+    JUMP_CACHE_FOLD,
+    JUMP_CACHE_MASK,
     SLOT_IMM,
     SLOT_OFF,
     SLOT_REG,
@@ -464,10 +465,15 @@ class HandlerEmitter(Emitter):
         self.place(fall)
         self.chained(BLOCK_FALL, None)
 
+    def jump_cache_entry(self, target: str) -> str:
+        """The address, less that of the jump cache in the CPU record, of the entry for `target`; see `jump_offset`."""
+        spread = self.temp(f"xor i64 {target}, {self.temp(f'lshr i64 {target}, {JUMP_CACHE_FOLD}')}")
+        offset = self.temp(f"and i64 {self.temp(f'shl i64 {spread}, 3')}, {JUMP_CACHE_MASK}")
+        return self.temp(f"add i64 {CPU}, {offset}")
+
     def op_indirect(self, v: Value) -> None:
         target = self.ref(v.args[0])
-        index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {((1 << JUMP_CACHE_BITS) - 1) << 4}")
-        entry = self.temp(f"add i64 {CPU}, {index}")
+        entry = self.jump_cache_entry(target)
         cached = self.load64(entry, self.record.jump_cache)
         miss, hit = self.label(), self.label()
         self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), miss, hit, unlikely=True)

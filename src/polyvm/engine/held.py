@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvm.engine.entrance import REGION
 from polyvm.engine.floating import FloatEmitter
 from polyvm.engine.handlers import CPU
 from polyvm.engine.induction import register_key
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
-ENTRY = "region"
 PAIR = I64.vector(2)  # what registers of 128 bits are held as
 
 
@@ -32,11 +32,11 @@ class HeldEmitter(FloatEmitter):
     """The registers' side of a region's emitter."""
 
     def __init__(self, module: ModuleText, record: CpuRecord, isa: Isa, spec: RegionSpec) -> None:
-        super().__init__(module, ENTRY, record, None, terminates=True)
+        super().__init__(module, REGION, record, None, terminates=True)
         self.isa = isa
         self.spec = spec
         # Quickly made code keeps guest registers in the CPU record and knows them within a block; well made code keeps
-        # them in LLVM values throughout, and writes back what it has changed where it leaves.
+        # those that are worth it in LLVM values throughout, and writes back what it has changed where it leaves.
         self._held = spec.level == FULL
         self._places: dict[tuple[str, int], str] = {}
         # Vector registers of which the region reads no more than the low half, and writes no more but zeros: held as that half, a
@@ -149,7 +149,7 @@ class HeldEmitter(FloatEmitter):
         """A guest register as it is here: held registers as `_held_type` says."""
         name = self._known.get(key)
         if name is None:
-            if self._held:
+            if key in self._places:
                 name = self.temp(f"load {self.llvm_type(self._held_type(key))}, ptr {self._places[key]}")
             else:
                 type_ = self.llvm_type(self.record.layout[key[0]].type)
@@ -165,7 +165,7 @@ class HeldEmitter(FloatEmitter):
     def op_set(self, v: Value) -> None:
         key = self._register_key(v)
         value = v.args[-1]
-        if not self._held:
+        if key not in self._places:
             self.line(f"store {self.typed(value)}, ptr {self._home(key)}, align 8, !alias.scope !5, !noalias !6")
             self._knows(key, self.ref(value))
             return

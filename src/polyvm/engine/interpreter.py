@@ -15,6 +15,7 @@ from polyvm.codegen.objects import LoadedObject, link
 from polyvm.engine.copies import Stencils
 from polyvm.engine.layout import CpuRecord
 from polyvm.errors import UnsupportedError
+from polyvm.isa import NAMES as ISA_NAMES
 from polyvm.isa import get as get_isa
 
 TYPE_CHECKING = False
@@ -71,19 +72,18 @@ class NativeInterpreter:
         return self._stencils
 
 
-def _stamp() -> str:
-    """Changes whenever a source file that shapes generated code does."""
-    root = os.path.dirname(polyvm.__file__)
+def _stamp(name: str, root: str = os.path.dirname(polyvm.__file__)) -> str:
+    """Changes whenever a source file that shapes code generated for guest architecture `name` does."""
+    others = {f"{root}/isa/{other}" for other in ISA_NAMES if other != name}
     folders = [f"{root}/{package}" for package in ("ir", "isa", "codegen", "engine", "vcpu", "mem")]
     parts: list[str] = []
     for folder in folders:  # which grows
         with os.scandir(folder) as found:
             for entry in found:
-                name = entry.name
-                if name.endswith(".py"):
+                if entry.name.endswith(".py"):
                     status = entry.stat()
-                    parts.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
-                elif entry.is_dir() and name != "__pycache__":
+                    parts.append(f"{entry.name}:{status.st_size}:{status.st_mtime_ns}")
+                elif entry.is_dir() and entry.name != "__pycache__" and entry.path not in others:
                     folders.append(entry.path)
     return ",".join(sorted(parts))
 
@@ -124,7 +124,7 @@ def load(name: str) -> NativeInterpreter:
 def _load(name: str) -> NativeInterpreter:
     host = _require_host()
     isa = get_isa(name)
-    entry = cache.key("interpreter", name, polyvm.__version__, _stamp(), host, str(_OPTIMISATION))
+    entry = cache.key("interpreter", name, polyvm.__version__, _stamp(name), host, str(_OPTIMISATION))
     data = cache.load(entry)
     if data is None:
         with cache.making(entry):

@@ -20,11 +20,12 @@ from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
 from polyvm.engine import perfmap
 from polyvm.engine.compiler import Compiler
+from polyvm.engine.entrance import ENTER, GO
 from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
 from polyvm.engine.layout import BETTER_BITS, SLICE, TABLE_BITS, TABLE_PROBES, better_index, table_index
 from polyvm.engine.noted import Noted
-from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, Compiled, RegionSpec
+from polyvm.engine.region import COUNTERS, FULL, LARGE, QUICK, SMALL, TARGETS, Compiled, RegionSpec
 from polyvm.engine.store import list_name, region_name
 from polyvm.engine.tiers import Tiers
 from polyvm.errors import EngineError, MemoryFault
@@ -39,16 +40,18 @@ if TYPE_CHECKING:
 _NEVER = 1 << 62
 _CANDIDATES = 2048  # hot blocks that one look finds
 _IDLE = 32  # the threshold is this many times lower while the compiler has nothing to do
-_SLICES_A_SECOND, _LOOK_SHARE = 60_000, 30  # roughly; the share is one part in so many
+_SLICES_A_SECOND, _LOOK_SHARE = 200_000, 60  # roughly; the share is one part in so many
 _PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
 _QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_TICK, _WEIGHING_TICK, _CALM_TICK = 256, 1024, 8192  # slices
-_WORTH = 200  # code of the quick kind is made well if it executes one in so many instructions
+_TICK, _WEIGHING_TICK, _CALM_TICK = 768, 1536, 8192  # slices
+_WORTH = 1000  # code of the quick kind is made well if it executes one in so many instructions
+_ROUND = 8  # so many of it before it is weighed again
 _LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
 _OFTEN = 4  # a block is an entry if it is entered as often as the head, but for this factor
 _SEVERAL = 256  # times that a rare exit may be taken
 _MOST_ENTRIES = 6  # of a region that was made well
+_REMAKES = 12  # of a region some of whose rare exits were not
 _RENEWALS = 3  # of the code at one address: a guest that keeps changing it is interpreted
 
 
@@ -65,15 +68,16 @@ class Counters:
 
 
 class Installed:
-    """A region in memory. `records` holds what the translation table points to; `keep` what they do; `counters` is the address of
-    what code of the quick kind counts, `heat` a moving average of the instructions that it executes."""
+    """A region in memory. `records` holds what the translation table points to; `keep` what they do; `counters` and `targets` are
+    addresses of what code of the quick kind counts, `heat` a moving average of the instructions that it executes."""
 
-    __slots__ = ("before", "compiled", "counters", "heat", "keep", "level", "notes", "records")
+    __slots__ = ("before", "compiled", "counters", "heat", "keep", "level", "notes", "records", "targets")
 
     def __init__(self, compiled: Compiled, restore: int) -> None:
         space = code_space()
         loaded = LoadedObject(compiled.data, space)
         self.counters = loaded.address("counters") if compiled.level == QUICK else 0
+        self.targets = loaded.address("targets") if compiled.level == QUICK and loaded.defines("targets") else 0
         self.notes = 0
         if compiled.notes:
             ctypes.c_uint64.from_address(loaded.writable).value = space.stub(f"exit {restore}", lambda: trampoline(restore))
@@ -84,9 +88,10 @@ class Installed:
         parts = (ctypes.c_uint64 * (1 + 3 * len(buffers)))(len(buffers))
         for i, ((address, data), buffer) in enumerate(zip(compiled.parts, buffers, strict=True)):
             parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
-        self.records = (ctypes.c_uint64 * (3 * len(compiled.entries)))()
+        self.records = (ctypes.c_uint64 * (4 * len(compiled.entries)))()
+        enter, go = loaded.address(ENTER), loaded.address(GO)
         for i in range(len(compiled.entries)):
-            self.records[3 * i : 3 * i + 3] = [loaded.address("region"), i, ctypes.addressof(parts)]
+            self.records[4 * i : 4 * i + 4] = [enter, i, ctypes.addressof(parts), go]
         self.keep = (loaded, buffers, parts)
         self.heat = 0
         self.before: tuple[int, ...] = (0,) * len(compiled.ways)
@@ -95,6 +100,14 @@ class Installed:
         """All counters, COUNTERS for each block."""
         number = COUNTERS * len(self.compiled.ways)
         return struct.unpack(f"<{number}Q", ctypes.string_at(self.counters, 8 * number))
+
+    def jumps(self, i: int) -> list[tuple[int, int]]:
+        """Where the indirect jump of block `i` went, and how often, most often first."""
+        if not self.targets:
+            return []
+        size = 16 * TARGETS
+        found = struct.iter_unpack("<QQ", ctypes.string_at(self.targets + size * i, size))
+        return sorted(((pc, times) for pc, times in found if times), key=lambda jump: -jump[1])
 
     def weigh(self) -> int:
         """Bring `heat` up to date; the instructions executed since the last time."""
@@ -133,6 +146,7 @@ class Jit:
         self._quick: dict[int, tuple[Installed, int]] = {}  # where each block of the quick kind is counted
         self._within: dict[int, Installed] = {}  # the region of the full kind that each block is in
         self._improved: set[int] = set()
+        self._worthy: list[Installed] = []  # regions of the quick kind to be made well, the hottest last
         self._warm: set[int] = set()  # where rare exits turned out to go often
         self._remade: dict[int, int] = {}
         self._generation = 0
@@ -174,6 +188,7 @@ class Jit:
                           self._warm, self._remade):  # fmt: skip
                 known.clear()
             self._installed.clear()
+            self._worthy.clear()
 
     def stop_trusting(self, arena: Arena) -> None:
         """From now on regions check their accesses: the host does not do it any more."""
@@ -222,8 +237,10 @@ class Jit:
         self._request(core)
         if self.mode == "auto":
             core.jit_weigh -= core.jit_ticks
-            if core.jit_weigh <= 0 and not self._asked:
+            if core.jit_weigh <= 0 and not self._asked and not self._worthy:
                 self._weigh(core)
+            while self._worthy and len(self._asked) < _QUEUE:
+                self._improve(core, self._worthy.pop())
         if core.get_field("hot_exit"):
             self._remake(core)
         self.counters.queue = len(self._asked) + len(core.jit_hot)
@@ -253,11 +270,9 @@ class Jit:
         executed = sum(region.weigh() for region in regions)
         share = max(max(core.get_field("executed") - core.jit_weighed, executed) // _WORTH, int(self.threshold * _LEAST))
         core.jit_weighed = core.get_field("executed")
-        hot = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)
-        while hot and not self._asked:
-            self._improve(core, hot.pop())
+        self._worthy = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)[-_ROUND:]
         took = perf_counter() - began
-        core.jit_weigh = max(_WEIGHING_TICK if self._asked else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        core.jit_weigh = max(_WEIGHING_TICK if self._worthy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
 
     def _profile(self, pc: int) -> Counted | None:
         """What was counted of the block at `pc`."""
@@ -267,8 +282,8 @@ class Jit:
         region, i = found
         counts = ctypes.string_at(region.counters + 8 * COUNTERS * i, 8 * COUNTERS)
         _, taken, fall, _ = region.compiled.ways[i]
-        times, jumped, seen = struct.unpack("<3Q", counts)
-        return Counted(times, jumped, seen, taken, fall)
+        times, jumped = struct.unpack("<2Q", counts)
+        return Counted(times, jumped, region.jumps(i) if not taken and not fall else [], taken, fall)
 
     def at(self, core: Core) -> Installed | None:
         """The region in which `core`, which has just used up its budget, was; None if it interprets."""
@@ -371,10 +386,15 @@ class Jit:
             times += counted[0].before[counted[1]]
         return times
 
+    def _is_well_made(self, pc: int) -> bool:
+        """True if well made code can be entered at `pc`, or was asked for."""
+        region = self.regions.get(pc)
+        return pc in self._improved or (region is not None and region.level == FULL)
+
     def _improve(self, core: Core, region: Installed) -> None:
         """Make the code around the block of `region` well where it is entered most; where that is in a region that was made well,
         so that it can be entered there, too."""
-        rated = sorted((self._entered(core, pc), pc) for pc in region.compiled.inside if pc not in self._improved)
+        rated = sorted((self._entered(core, pc), pc) for pc in region.compiled.inside if not self._is_well_made(pc))
         if not rated or not rated[-1][0]:
             return
         most, pc = rated[-1]
@@ -387,7 +407,8 @@ class Jit:
         if spec is None:
             return
         # Other blocks of it that are entered about as often are entries at once.
-        others = sorted(((self._entered(core, b.pc), b.pc) for b in spec.blocks if b.pc not in spec.entries), reverse=True)
+        blocks = [b.pc for b in spec.blocks if b.pc not in spec.entries and not self._is_well_made(b.pc)]
+        others = sorted(((self._entered(core, other), other) for other in blocks), reverse=True)
         more = [other for times, other in others if times * _OFTEN > most][: max(0, _MOST_ENTRIES - len(spec.entries))]
         self._improved.update(more)
         self._send(core, spec._replace(entries=[*spec.entries, *more]))
@@ -405,7 +426,7 @@ class Jit:
         if any(spec.head == head for _, spec, _ in self._asked.values()):
             return
         self._remade[head] = self._remade.get(head, 0) + 1
-        if new and self._remade[head] <= _RENEWALS:
+        if new and self._remade[head] <= _REMAKES:
             spec = self._grow(core, region.compiled.entries, FULL, *LARGE)
             if spec is not None:
                 self._send(core, spec)
@@ -466,7 +487,7 @@ class Jit:
             old = self.regions.get(pc)
             if old is not None and old.level > compiled.level and not self._renewed.get(pc):
                 continue
-            if self._enter(pc, ctypes.addressof(region.records) + 24 * i):
+            if self._enter(pc, ctypes.addressof(region.records) + 32 * i):
                 used = True
                 if old is not None:
                     self._retired.append(old)

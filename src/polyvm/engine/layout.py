@@ -8,8 +8,9 @@ Translation record: what the translation table holds for an address where a regi
     +8   entry    which of the region's entries it is
     +16  parts    address of the parts of guest code that it was made from: their number; then for each
                   address, length in bytes, address of the bytes it had
+    +24  go       address of the code for other regions (`go` of the block)
 
-Block: a 128-byte header, then slots of 16 bytes.
+Block: a 128-byte header, of which the first half is what the way from region to region reads, then slots of 16 bytes.
 
     +0   pc       address of the first instruction
     +8   end      address after the last one
@@ -18,14 +19,15 @@ Block: a 128-byte header, then slots of 16 bytes.
     +24  count    how often it was entered
     +32  taken    block that the last instruction jumps to (an indirect jump: went to last), or 0 while it is not known
     +40  fall     block at `end`, the same
-    +48  next     next block in the same hash bucket
-    +56  first    where a region stands for the block: the handler that its first slot had before, else 0
+    +48  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils and
+                  regions go
+    +56  entry    where a region stands for the block: the number of the entry
     +64  seen     `count` when the JIT last looked
     +72  heat     moving average of the instructions interpreted in it between looks
-    +80  entry    where a region stands for the block: the number of the entry
+    +80  first    where a region stands for the block: the handler that its first slot had before, else 0
     +88  plain    where stencils stand for the block: the interpreter's handler of its first slot; while it waits for them: the
                   next block that does (1: none), else 0
-    +96  go       code that counts an entry, takes the block's instructions from the budget and executes it: where stencils go
+    +96  next     next block in the same hash bucket
     +104 near     the same as `taken` for stencils, which find a block there that leads to the interpreter while it is not known
     +112 after    the same as `fall`
 
@@ -43,9 +45,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from polyvm.ir.state import StateLayout
 
-BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_NEXT = 0, 8, 16, 24, 32, 40, 48
-BLOCK_SIZE, BLOCK_FIRST, BLOCK_SEEN, BLOCK_HEAT, BLOCK_ENTRY, BLOCK_PLAIN = 20, 56, 64, 72, 80, 88
-BLOCK_GO, BLOCK_NEAR, BLOCK_AFTER = 96, 104, 112
+BLOCK_PC, BLOCK_END, BLOCK_N, BLOCK_COUNT, BLOCK_TAKEN, BLOCK_FALL, BLOCK_GO = 0, 8, 16, 24, 32, 40, 48
+BLOCK_SIZE, BLOCK_ENTRY, BLOCK_SEEN, BLOCK_HEAT, BLOCK_FIRST, BLOCK_PLAIN = 20, 56, 64, 72, 80, 88
+BLOCK_NEXT, BLOCK_NEAR, BLOCK_AFTER = 96, 104, 112
 BLOCK_HEADER = 128
 TO_NEAR = BLOCK_NEAR - BLOCK_TAKEN  # … and from `fall` to `after`
 SLOT_SIZE = 16
@@ -58,7 +60,9 @@ BLOCK_BYTES = BLOCK_HEADER + SLOT_SIZE * MAX_SLOTS
 
 ARENA_BYTES = 1 << 26
 BUCKET_BITS = 17
-JUMP_CACHE_BITS = 14
+JUMP_CACHE_BITS = 16
+JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
+JUMP_CACHE_FOLD = 12  # bits above are folded onto those that an index is made of: code is in several places
 SLICE = 1 << 14  # instructions that are granted between looks at the stop word and the code epoch, …
 SPREAD_BITS = 10  # … less a random number of so many bits
 TABLE_BITS = 16  # of the translation table: 2**TABLE_BITS entries of 16 bytes, address and record
@@ -75,8 +79,9 @@ FIELDS = (
     "stop",
     # guest memory
     "mem", "attr", "epoch_ptr", "epoch",
-    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are
-    "guarded", "unmarked", "space",
+    # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are,
+    # and that there could be
+    "guarded", "unmarked", "space", "reach",
     # decoded code
     "arena", "arena_start", "arena_end", "buckets", "link_to",
     # statistics
@@ -92,7 +97,7 @@ FIELDS = (
     # interpreted; functions that regions call
     "translations", "refused", "ticked_in", "forced", "forced_pc", "interpreted", "tick_left", "tick",
     "attached", "resumes",
-    "f_refill", "f_lookup", "f_resume", "f_budget_out", "f_warm",
+    "f_refill", "f_lookup", "f_resume", "f_short_budget",
     # stencils: after how many entries a block gets them (0: before it is executed first), the blocks that wait, slices until they
     # get them, where the core's copies are, where they begin, go on, may be written to, and what is copied (see `stamp.py`)
     "warm", "warm_list", "warm_wait", "stamp_start", "stamp_free", "stamp_at", "stamp_end", "stencil_table",
@@ -135,6 +140,11 @@ def table_index(pc: int) -> int:
 def better_index(pc: int) -> int:
     """The byte that says whether there is better code for address `pc`, counted from the start of the translation table."""
     return (16 << TABLE_BITS) + (pc >> 1 & (1 << BETTER_BITS) - 1)
+
+
+def jump_offset(pc: int) -> int:
+    """The distance of the entry that address `pc` has in the jump cache."""
+    return (pc ^ pc >> JUMP_CACHE_FOLD) << 3 & JUMP_CACHE_MASK
 
 
 def coverage_hash(pc: int) -> int:

@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 QUICK, FULL = 1, 2  # levels: LLVM's quick passes, its whole pipeline
 TAKEN, FALL = 1, 2  # ways out of a block
 SMALL, LARGE = (32, 200), (128, 800)  # blocks and instructions that a region has at most; LARGE where there is time
-COUNTERS = 3  # of a block: entered, left by its jump, where its indirect jump went last; 8 bytes each
+ENOUGH = 1024  # instructions: more than any region has
+COUNTERS = 2  # of a block: entered, left by its jump; 8 bytes each
+TARGETS = 8  # of its indirect jump, each with how often it was taken since another was in its place; twice 8 bytes
 
 
 class RegionBlock(NamedTuple):
-    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump last went (0: none), `cold`
-    which of TAKEN and FALL are rare, `taken` how often its conditional jump was taken (-1: not known)."""
+    """One block of a region: `entries` is how often it was entered, `seen` where its indirect jump went, most often first,
+    `cold` which of TAKEN and FALL are rare, `taken` how often its conditional jump was taken (-1: not known)."""
 
     pc: int
     end: int
     n: int
     entries: int
-    seen: int
+    seen: tuple[int, ...]
     cold: int
     taken: int
     code: bytes
@@ -27,7 +29,7 @@ class RegionBlock(NamedTuple):
     @classmethod
     def uncounted(cls, pc: int, end: int, n: int, code: bytes) -> RegionBlock:
         """A block of which nothing but its code is known."""
-        return cls(pc, end, n, 0, 0, 0, -1, code)
+        return cls(pc, end, n, 0, (), 0, -1, code)
 
 
 class RegionSpec(NamedTuple):

@@ -38,6 +38,8 @@ from polyvm.engine.layout import (
     BUCKET_BITS,
     GOLDEN,
     JUMP_CACHE_BITS,
+    JUMP_CACHE_FOLD,
+    JUMP_CACHE_MASK,
     MAX_BLOCK,
     PSEUDO,
     SLICE,
@@ -48,6 +50,7 @@ from polyvm.engine.layout import (
     TO_NEAR,
     CpuRecord,
 )
+from polyvm.engine.region import ENOUGH
 from polyvm.engine.stamp import Stamp
 from polyvm.ir import I8, I32, I64, Builder, Type, Value
 from polyvm.mem import CODE, FAST_W, PAGE_BITS, READ, SIZE_BITS, WATCH_R, WATCH_W, WRITE
@@ -74,7 +77,7 @@ class Runtime:
         """All of them."""
         for function in (
             self.budget_out, self.link, self.lookup, self.resume, self.leave_inside, self.host_fault,
-            self.region_fault, self.warm, self.enter_block, self.go_indirect,
+            self.region_fault, self.warm, self.enter_block, self.go_indirect, self.short_budget,
         ):
             self.chained(function)
         self.chained(self.p_hook, MARK_NONE)
@@ -231,6 +234,19 @@ class Runtime:
         forced, first = self.get(cpu, "forced"), self.b.hload(block, I64, BLOCK_FIRST)
         return forced.ne(0) & first.eq(0) & self.get(cpu, "forced_pc").ne(pc)
 
+    def short_budget(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
+        """A region is to be entered at `block`, whose instructions were taken from the budget, but what is left may be too little
+        for its longest way to a checkpoint. Then the block is interpreted."""
+        b = self.b
+        with b.if_(budget.slt(0)):
+            b.tailcall("budget_out", cpu, slot, block, budget, mem, attr)
+        self.set_pc(cpu, b.hload(block, I64, BLOCK_PC))  # for `ticked_in`
+        granted = b.emit("call", I64, (cpu, budget), callee="refill", convention="preserve_mostcc")
+        handler = b.local(b.hload(block, I64, BLOCK_HEADER))
+        with b.if_(granted.slt(ENOUGH)):
+            handler.set(b.hload(block, I64, BLOCK_FIRST))
+        b.tailcall("", handler.get(), cpu, block + BLOCK_HEADER, block, granted, mem, attr)
+
     def warm(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Go to `block`, which was counted and is to have stencils soon."""
         b = self.b
@@ -254,10 +270,15 @@ class Runtime:
         found = self._find_or_leave(cpu, budget)
         self.count(cpu, "lookups")
         pc = self.pc(cpu)
-        entry = cpu + ((pc << 3) & (((1 << JUMP_CACHE_BITS) - 1) << 4))
+        entry = cpu + self._jump_offset(pc)
         self.b.hstore(entry, pc, self.record.jump_cache)
         self.b.hstore(entry, found, self.record.jump_cache + 8)
         self._enter(cpu, slot, found, budget, mem, attr)
+
+    @staticmethod
+    def _jump_offset(pc: Value) -> Value:
+        """`jump_offset` as native code."""
+        return ((pc ^ (pc >> JUMP_CACHE_FOLD)) << 3) & JUMP_CACHE_MASK
 
     def resume(self, cpu: Value, slot: Value, block: Value, budget: Value, mem: Value, attr: Value) -> None:
         """Interpret from the pc on, even where a region stands for the block there: one has left this instruction over."""
@@ -407,13 +428,14 @@ class Runtime:
                 b.break_if(block.uge(end))
                 pc = b.hload(block, I64, BLOCK_PC)
                 b.hstore(buckets + (((pc >> 1) & ((1 << BUCKET_BITS) - 1)) << 3), b.const(I64, 0))
-                b.hstore(jumps + ((pc << 3) & (((1 << JUMP_CACHE_BITS) - 1) << 4)), b.const(I64, 1))
+                b.hstore(jumps + self._jump_offset(pc), b.const(I64, 1))
                 at.set(block + b.hload(block, I32, BLOCK_SIZE).zext(I64))
         with b.else_():
+            # No block starts at an odd address. Entries of a new core are zero: only the first could be taken for one in use.
+            b.hstore(jumps, b.const(I64, 1))
             with b.if_(end.ne(0)):
                 self._fill(buckets, 8 << BUCKET_BITS, 8, 0)
-            # No block starts at an odd address.
-            self._fill(jumps, 16 << JUMP_CACHE_BITS, 16, 1)
+                self._fill(jumps, 16 << JUMP_CACHE_BITS, 16, 1)
         start = self.get(cpu, "arena_start")
         self.put(cpu, "arena", start)
         self.put(cpu, "arena_end", start + (ARENA_BYTES - BLOCK_BYTES))

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.engine.accesses import AccessEmitter
-from polyvm.engine.blocks import stage_block
+from polyvm.engine.blocks import entered_from_outside, stage_block
+from polyvm.engine.entrance import interpret, write_entrances
 from polyvm.engine.exits import PATCH_SIZE, Exit
-from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CONVENTION, CPU, MEM, SLOT, HandlerEmitter
+from polyvm.engine.handlers import ATTR, BLOCK, BUDGET, CPU, MEM, SLOT, HandlerEmitter
 from polyvm.engine.induction import spans_of
-from polyvm.engine.layout import BLOCK_ENTRY, BLOCK_FIRST, BLOCK_PC, JUMP_CACHE_BITS, CpuRecord, better_index, coverage_hash
+from polyvm.engine.layout import BLOCK_PC, CpuRecord, better_index, coverage_hash, jump_offset
 from polyvm.engine.loops import Entrance, find_loops
 from polyvm.engine.modes import FLUSHES
-from polyvm.engine.region import COUNTERS, FALL, TAKEN
+from polyvm.engine.region import COUNTERS, FALL, TAKEN, TARGETS
 from polyvm.ir.ops import ENV, INEXACT
 from polyvm.ir.types import I64
+from polyvm.mem import SIZE_BITS
 
 if TYPE_CHECKING:
     from polyvm.engine.blocks import Block, Step
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from polyvm.ir.value import Value
     from polyvm.isa import Isa
 
-_JUMP_CACHE_MASK = ((1 << JUMP_CACHE_BITS) - 1) << 4
 _FIRST_WEIGHT = 9  # metadata up to here has other uses
+_LOAD = 2  # what it costs to have a register at the entry, where most have to go on to the host's stack
 _MOST_TARGETS = 12  # of an indirect jump that stay in the region
 
 
@@ -65,17 +67,21 @@ class RegionEmitter(AccessEmitter):
         self.loops: dict[int, Loop] = {}
         self._loop: Loop | None = None  # while its blocks are written without the checks that its entrance stands for
 
+    def pointer(self, address: str, offset: int = 0) -> str:
+        """The CPU record is a pointer already: half as much text for LLVM to read."""
+        return self.temp(f"getelementptr i8, ptr %record, i64 {offset}") if address == CPU else super().pointer(address, offset)
+
     # -- the whole --------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """The function."""
         self._scopes()
         self._connect()
-        self._registers()
         if self._held:
+            self.loops = find_loops(self.blocks)
+            self._registers()
             self._follow_changes()
             self.follow(self.blocks, self.spec.entries, [key for key in self._places if key[0] in self.floating])
-            self.loops = find_loops(self.blocks)
             for loop in self.loops.values():
                 loop.floor, loop.skip = self.alloca(I64), self.alloca(I64)
         for pc, block in self.blocks.items():
@@ -87,6 +93,7 @@ class RegionEmitter(AccessEmitter):
         self.lines += body
         self._leave_block()
         super(HandlerEmitter, self).finish()
+        write_entrances(self.module, self.record, self.bound)
 
     def _connect(self) -> None:
         """Where each block goes inside the region, and which blocks close a cycle."""
@@ -105,7 +112,7 @@ class RegionEmitter(AccessEmitter):
             elif last.attrs["hint"] == "ret":
                 targets = returns
             else:
-                targets = [block.spec.seen]
+                targets = list(block.spec.seen)
             block.targets = [pc for pc in targets if pc in self.blocks]
         state: dict[int, int] = {}
         for entry in self.spec.entries:
@@ -141,21 +148,48 @@ class RegionEmitter(AccessEmitter):
 
     def _registers(self) -> None:
         """A place for each register that the region holds."""
-        if not self._held:
-            return
-        steps = [step for block in self.blocks.values() for step in block.steps if step.body is not None]
-        values = [(step, value) for step in steps for value in step.flat if value.op in ("get", "set")]
-        keys = {self._register_key(value) for _, value in values}
+        values = [(step, value) for block in self.blocks.values() for step, value in self._gets_and_sets(block)]
+        keys = {self._register_key(value) for _, value in values} - self._seldom()
         vectors = {key for key in keys if key[0] in self.isa.vector_files}
         self._halves = vectors - {self._register_key(v) for step, v in values if not self._is_narrow(step, v)}
         keys |= {(f"{file}+", index) for file, index in self._halves}
         for key in sorted(keys):
             self._places[key] = self.alloca(self._held_type(key))
 
+    @staticmethod
+    def _gets_and_sets(block: Block) -> list[tuple[Step, Value]]:
+        return [(s, v) for s in block.steps if s.body is not None for v in s.flat if v.op in ("get", "set")]
+
+    def _seldom(self) -> set[tuple[str, int]]:
+        """Integer registers that the region is entered too often for: to load and write back those that it holds costs more than
+        what is saved where they are used."""
+        entered = entered_from_outside(self.blocks, self.spec.entries)
+        costs: dict[tuple[str, int], int] = {}
+        written: set[tuple[str, int]] = set()
+        for block in self.blocks.values():
+            seen: set[tuple[str, int]] = set()
+            changed: set[tuple[str, int]] = set()
+            for _, value in self._gets_and_sets(block):
+                key = self._register_key(value)
+                if value.op == "set":
+                    changed.add(key)
+                elif key not in seen | changed:
+                    seen.add(key)
+            for key in (*seen, *changed):
+                costs[key] = costs.get(key, 0) + block.spec.entries
+            written |= changed
+        looped = [block for loop in self.loops.values() for block in loop.blocks]
+        looping = {self._register_key(value) for block in looped for _, value in self._gets_and_sets(block)}
+        return {
+            key for key, cost in costs.items()
+            if key not in looping and key[0] not in self.floating and key[0] not in self.isa.vector_files
+            and cost <= entered * (_LOAD + (key in written))
+        }  # fmt: skip
+
     def _follow_changes(self) -> None:
         """Find out which registers may differ from what the CPU record has, at the start of each block."""
         sets = {
-            pc: {self._register_key(v) for step in block.steps if step.body is not None for v in step.flat if v.op == "set"}
+            pc: {self._register_key(v) for _, v in self._gets_and_sets(block) if v.op == "set"} & self._places.keys()
             for pc, block in self.blocks.items()
         }
         for keys in sets.values():
@@ -171,8 +205,9 @@ class RegionEmitter(AccessEmitter):
                     waiting.append(target)
 
     def _entry(self) -> None:
-        """Before the head: is there budget, and are the rounding modes as the code takes them to be?"""
+        """Before the head: are the rounding modes as the code takes them to be?"""
         self.lines.append("entry:")
+        self.terminated = False
         out, start = "entry_out", "entry_start"
         self.line(f"store i64 {BUDGET}, ptr %budget")
         for loop in self.loops.values():
@@ -198,13 +233,9 @@ class RegionEmitter(AccessEmitter):
             good = self.label()
             self.branch_to(self.temp(f"icmp ne i8 {busy}, 0"), out, good, unlikely=True)
             self.place(good)
-        self._refill(out)
         self.jump_to(start)
         self.place(out)
-        first = self.pointer(BLOCK, BLOCK_FIRST)
-        handler = self.temp(f"inttoptr i64 {self.temp(f'load i64, ptr {first}, align 8')} to ptr")
-        left = self.temp("load i64, ptr %budget")
-        self.tail(handler, self.arguments(SLOT, BLOCK, left))
+        interpret(self, BUDGET)
         self.place(start)
         # Where a fault of the host's is reported to happen.
         self.line(f"store i64 {self.load64(BLOCK, BLOCK_PC)}, ptr {self.pc_field()}, align 8")
@@ -216,12 +247,18 @@ class RegionEmitter(AccessEmitter):
         if len(self.spec.entries) == 1:
             self.jump_to(f"body_{self.spec.entries[0]:x}")
         else:
-            number = self.load64(BLOCK, BLOCK_ENTRY)
             cases = " ".join(f"i64 {i}, label %body_{pc:x}" for i, pc in enumerate(self.spec.entries[1:], 1))
-            self.line(f"switch i64 {number}, label %body_{self.spec.entries[0]:x} [{cases}]")
+            self.line(f"switch i64 {SLOT}, label %body_{self.spec.entries[0]:x} [{cases}]")
             self.terminated = True
         self.allocas += ["  %budget = alloca i64", "  %exit_pc = alloca i64", "  %next = alloca i64"]
         self.allocas += [f"  %memory = inttoptr i64 {MEM} to ptr", f"  %attributes = inttoptr i64 {ATTR} to ptr"]
+        # From the CPU record lest it is a constant of ten bytes wherever an address is compared with it.
+        self.allocas += [
+            f"  %record = inttoptr i64 {CPU} to ptr",
+            f"  %reachp = getelementptr i8, ptr %record, i64 {self.record['reach']}",
+            "  %reach = load i64, ptr %reachp, align 8, !range !8",
+        ]
+        self.module.declare("!8", f"!8 = !{{i64 {1 << SIZE_BITS}, i64 {(1 << SIZE_BITS) + 2}}}")
         self.allocas.append("  br label %entry")
 
     def _refill(self, out: str) -> None:
@@ -249,27 +286,33 @@ class RegionEmitter(AccessEmitter):
             self.line(f"store i64 {self.temp(f'add i64 {left}, {n - step.index}')}, ptr %budget")
             self.line(f"store i64 {step.pc}, ptr %exit_pc")
             self.jump_to("again")
-        for name in ("resume", "lookup") if self._held else ():
-            self.place(name)
-            self.tail(f"@{name}", self.arguments(SLOT, BLOCK, self.load64(CPU, self.record["left"])))
+        if self._held:
+            self.place("resume")
+            self.tail("@resume", self.outside(self.load64(CPU, self.record["left"])))
+            self.place("lookup")
+            self._go_by_cache(self.temp(f"load i64, ptr {self.pc_field()}, align 8"), self.load64(CPU, self.record["left"]))
         self.place("again")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
-        self.tail("@resume", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
+        self.tail("@resume", self.outside(self.temp("load i64, ptr %budget")))
         self.place("leave")
-        target = self.temp("load i64, ptr %exit_pc")
-        index = self.temp(f"and i64 {self.temp(f'shl i64 {target}, 3')}, {_JUMP_CACHE_MASK}")
-        entry = self.temp(f"add i64 {CPU}, {index}")
-        cached = self.load64(entry, self.record.jump_cache)
-        hit = self.label()
-        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), "miss", hit, unlikely=True)
+        self._go_by_cache(self.temp("load i64, ptr %exit_pc"), self.temp("load i64, ptr %budget"))
         self.place("miss")
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
-        self.tail("@lookup", self.arguments(SLOT, BLOCK, self.temp("load i64, ptr %budget")))
-        self.place(hit)
-        self.line(f"store i64 {self.load64(entry, self.record.jump_cache + 8)}, ptr %next")
-        self.jump_to("on")
+        self.tail("@lookup", self.outside(self.temp("load i64, ptr %budget")))
         self.place("on")
-        self.enter(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
+        self.go_to(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
+
+    def _go_by_cache(self, target: str, left: str) -> None:
+        """Go on at `target`, if the jump cache has it."""
+        entry = self.jump_cache_entry(target)
+        cached = self.load64(entry, self.record.jump_cache)
+        hit, miss = self.label(), self.label()
+        self.branch_to(self.temp(f"icmp ne i64 {cached}, {target}"), miss, hit, unlikely=True)
+        self.place(miss)
+        self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
+        self.tail("@lookup", self.outside(left))
+        self.place(hit)
+        self.go_to(self.load64(entry, self.record.jump_cache + 8), left)
 
     def _write_back(self) -> None:
         """Fill in what the CPU record does not have, here."""
@@ -296,14 +339,6 @@ class RegionEmitter(AccessEmitter):
             for key, _ in held.registers
         ]
         self.exits.append(Exit(pc, back, homes))
-
-    def tail(self, callee: str, arguments: str = "") -> None:
-        """Functions of the interpreter are in another object: through the CPU record."""
-        if callee.startswith("@"):
-            callee = self.temp(f"inttoptr i64 {self.load64(CPU, self.record['f_' + callee[1:]])} to ptr")
-        self.line(f"musttail call {CONVENTION} void {callee}({arguments})")
-        self.line("ret void")
-        self.terminated = True
 
     # -- blocks -----------------------------------------------------------------------------------------------
 
@@ -332,6 +367,20 @@ class RegionEmitter(AccessEmitter):
             place = self._counter(counter)
             before = self.temp(f"load i64, ptr {place}, !noalias !7")
             self.line(f"store i64 {self.temp(f'add i64 {before}, 1')}, ptr {place}, !noalias !7")
+
+    def _tally_target(self, target: str) -> None:
+        """Count where an indirect jump goes: each address has one place, and what comes there in its stead begins anew."""
+        size = 2 * TARGETS * len(self.spec.blocks)
+        self.module.declare("targets", f"@targets = hidden global [{size} x i64] zeroinitializer")
+        first = 16 * TARGETS * self._numbers[self._block.spec.pc]
+        spread = self.temp(f"xor i64 {target}, {self.temp(f'lshr i64 {target}, 4')}")
+        offset = self.temp(f"and i64 {self.temp(f'shl i64 {spread}, 3')}, {16 * (TARGETS - 1)}")
+        place = self.temp(f"getelementptr i8, ptr getelementptr (i8, ptr @targets, i64 {first}), i64 {offset}")
+        count = self.temp(f"getelementptr i8, ptr {place}, i64 8")
+        same = self.temp(f"icmp eq i64 {self.temp(f'load i64, ptr {place}, !noalias !7')}, {target}")
+        more = self.temp(f"add i64 {self.temp(f'load i64, ptr {count}, !noalias !7')}, 1")
+        self.line(f"store i64 {target}, ptr {place}, !noalias !7")
+        self.line(f"store i64 {self.temp(f'select i1 {same}, i64 {more}, i64 1')}, ptr {count}, !noalias !7")
 
     def _tally_way(self) -> None:
         """Count that the block is entered from inside; where it is entered from elsewhere, its header does."""
@@ -388,6 +437,7 @@ class RegionEmitter(AccessEmitter):
         for known in (self._known, self.refs, self.keep, self._inside, self._sums, self._doubles, self._pairs, self._lows):
             known.clear()
         self._extended.clear()
+        self._stored_there.clear()
         self.forget_floating()
         self._step, self._stub = block.steps[0], ""
         self._covered = set(self._loop.covered) if self._loop is not None else set()
@@ -453,7 +503,7 @@ class RegionEmitter(AccessEmitter):
             self.jump_to("leave")
             return
         # The place in the jump cache is known.
-        entry = self.record.jump_cache + (int(pc) << 3 & _JUMP_CACHE_MASK)
+        entry = self.record.jump_cache + jump_offset(int(pc))
         hit = self.label()
         self.branch_to(self.temp(f"icmp ne i64 {self.load64(CPU, entry)}, {pc}"), "miss", hit, unlikely=True)
         self.place(hit)
@@ -510,7 +560,7 @@ class RegionEmitter(AccessEmitter):
     def op_indirect(self, v: Value) -> None:
         target = self.ref(v.args[0])
         if not self._held:
-            self.line(f"store i64 {target}, ptr {self._counter(2)}, !noalias !7")
+            self._tally_target(target)
         if self._block.targets:
             self.pass_raw_on()
         for pc in self._block.targets:
