@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from polyvm.engine.region import RegionSpec
+
 CODE, DATA = 0x10000, 0x40000
 FORCED = ["quick:0", "full:0"]
 LOOP = """
@@ -285,6 +287,31 @@ def test_a_compiler_that_dies_is_replaced_a_few_times(monkeypatch: pytest.Monkey
     machine.core.x[10] = 50
     assert machine.core.run() == exits.SYSCALL
     assert machine.source.add_to(machine.core.statistics()).regions == 0
+    machine.close()
+
+
+def test_a_compiler_that_hangs_is_killed_and_its_region_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    send, sent = Compiler.send, []
+
+    def hang(self: Compiler, spec: RegionSpec) -> int | None:
+        number = send(self, spec)
+        sent.append(spec.head)
+        if len(sent) == 1:
+            os.kill(self._pid, signal.SIGSTOP)
+            monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 0.0)
+        else:
+            monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 60.0)
+        return number
+
+    monkeypatch.setattr(Compiler, "send", hang)
+    machine = Machine("quick:0")
+    machine.put(LOOP)
+    machine.core.x[10] = 50
+    assert machine.core.run() == exits.SYSCALL
+    counts = machine.source.add_to(machine.core.statistics())
+    assert counts.failed == 1
+    assert counts.regions == len(sent) - 1 > 0
+    assert sent.count(sent[0]) == 1
     machine.close()
 
 

@@ -92,9 +92,10 @@ class Builder:
 
     def _collect(self, step: Callable[[int], None]) -> None:
         places = {fd: i for i, compiler in enumerate(self._compilers) for fd in compiler.descriptors}
-        ready = select.select(list(places), [], [], 60.0)[0] if places else []
-        for which in [places[fd] for fd in ready]:
-            for number, answer, seconds in self._compilers[which].receive(0.001):
+        if places:
+            select.select(list(places), [], [], 10.0)
+        for which in places.values():
+            for number, answer, seconds in self._compilers[which].receive(0.0):
                 item = self._asked.pop((which, number))
                 self._idle.append(which)
                 if not isinstance(answer, str):

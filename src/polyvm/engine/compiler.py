@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HIGH = 900  # descriptors from here on are polyvm's own
 _STARTS = 3  # a process that keeps dying is not started again
+_PATIENCE = 30.0  # seconds that a region may take; its process is killed then
 
 
 class Compiler:
@@ -33,6 +35,7 @@ class Compiler:
         self._number = 0
         self._buffer = b""
         self._sent: dict[int, float] = {}
+        self._answered = 0.0  # when the last answer came
         self.lost = False
 
     @property
@@ -116,6 +119,7 @@ class Compiler:
 
         try:
             if timeout and not select.select([self._socket], [], [], timeout)[0]:
+                self._watch()
                 return found
             while True:
                 got = self._socket.recv(1 << 20)
@@ -134,5 +138,15 @@ class Compiler:
                 break
             number, answer = marshal.loads(self._buffer[8 : 8 + size])
             self._buffer = self._buffer[8 + size :]
-            found.append((number, answer, perf_counter() - self._sent.pop(number, perf_counter())))
+            self._answered = perf_counter()
+            self._starts = 1  # it works: those before it count no more
+            found.append((number, answer, self._answered - self._sent.pop(number, self._answered)))
+        self._watch()
         return found
+
+    def _watch(self) -> None:
+        """Kill the process if it has been at one region, the oldest that was asked for, for too long."""
+        if not self._sent or perf_counter() - max(self._answered, next(iter(self._sent.values()))) < _PATIENCE:
+            return
+        os.kill(self._pid, signal.SIGKILL)
+        self._drop()

@@ -197,9 +197,9 @@ class Core:
         self.x = self._files["x"]
         self.jit_source: JitSource | None = None
         # The JIT's notes about this core: how many installed regions it has seen, instructions when it last looked, hot blocks
-        # that it has not come to, slices until it looks again, until it comes again, until it weighs, instructions when it last
-        # did, whether much is interpreted.
-        self.jit_installed = self.jit_seen = self.jit_rest = self.jit_ticks = self.jit_weigh = self.jit_weighed = 0
+        # that it has not come to, when it looks and weighs again, instructions when it last weighed, whether much is interpreted.
+        self.jit_installed = self.jit_seen = self.jit_weighed = 0
+        self.jit_rest = self.jit_weigh = 0.0
         self.jit_hot: list[tuple[int, int]] = []
         self.jit_busy = True
         self.jit_booked, self.jit_clock = 0, -1.0  # instructions and thread time that are booked on a tier

@@ -40,11 +40,12 @@ if TYPE_CHECKING:
 _NEVER = 1 << 62
 _CANDIDATES = 2048  # hot blocks that one look finds
 _IDLE = 32  # the threshold is this many times lower while the compiler has nothing to do
-_SLICES_A_SECOND, _LOOK_SHARE = 200_000, 60  # roughly; the share is one part in so many
+_LOOK_SHARE = 50  # a look may take one part in so many of the time
 _PATIENCE = 640  # slices, times the threshold, until the compiler's process is started: short programs end before it could help
 _LOOK_UPS = 64  # on disk, by one look
-_QUEUE = 2  # requests that the compiler has at a time; others wait here, where their order can still change
-_TICK, _WEIGHING_TICK, _CALM_TICK = 768, 1536, 8192  # slices
+_QUEUE = 4  # requests that the compiler has at a time; others wait here, where their order can still change
+_TICK, _CALM_TICK = 384, 4096  # slices
+_PAUSE = 0.05  # seconds between looks where little is found
 _WORTH = 1000  # code of the quick kind is made well if it executes one in so many instructions
 _ROUND = 8  # so many of it before it is weighed again
 _LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
@@ -166,7 +167,7 @@ class Jit:
         core.jit_seen = core.jit_booked = core.get_field("executed")
         core.jit_installed = 0
         core.jit_hot = []
-        core.jit_rest = core.jit_weigh = 0
+        core.jit_rest = core.jit_weigh = 0.0
         core.jit_weighed = core.jit_seen
 
     def detach(self, core: Core) -> None:
@@ -231,13 +232,12 @@ class Jit:
 
     def _look(self, core: Core) -> int:
         """Find out what is hot, and do something about it; slices until the next tick."""
-        core.jit_rest -= core.jit_ticks
-        if core.jit_rest <= 0:
+        now = perf_counter()
+        if now >= core.jit_rest:
             self._rank(core)
         self._request(core)
         if self.mode == "auto":
-            core.jit_weigh -= core.jit_ticks
-            if core.jit_weigh <= 0 and not self._asked and not self._worthy:
+            if now >= core.jit_weigh and not self._asked and not self._worthy:
                 self._weigh(core)
             while self._worthy and len(self._asked) < _QUEUE:
                 self._improve(core, self._worthy.pop())
@@ -245,11 +245,7 @@ class Jit:
             self._remake(core)
         self.counters.queue = len(self._asked) + len(core.jit_hot)
         self.counters.queue_most = max(self.counters.queue_most, self.counters.queue)
-        if self._asked or core.jit_hot or core.jit_busy:
-            core.jit_ticks = _TICK
-        else:
-            core.jit_ticks = max(_TICK, min(core.jit_rest, core.jit_weigh, _CALM_TICK))
-        return core.jit_ticks
+        return _TICK if self._asked or core.jit_hot or core.jit_busy else _CALM_TICK
 
     def _rank(self, core: Core) -> None:
         """List the hot blocks, coldest first. It should not take more than a small part of the time until it is done again."""
@@ -261,7 +257,7 @@ class Jit:
         executed -= core.jit_seen
         core.jit_seen += executed
         core.jit_busy = interpreted * 8 > executed
-        core.jit_rest = max(_TICK if core.jit_busy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        core.jit_rest = began + max(0.0 if core.jit_busy else _PAUSE, took * _LOOK_SHARE)
 
     def _weigh(self, core: Core) -> None:
         """Find out which code of the quick kind executes most, and have it made well."""
@@ -272,7 +268,7 @@ class Jit:
         core.jit_weighed = core.get_field("executed")
         self._worthy = sorted((region for region in regions if region.heat > share), key=lambda region: region.heat)[-_ROUND:]
         took = perf_counter() - began
-        core.jit_weigh = max(_WEIGHING_TICK if self._worthy else _CALM_TICK, int(took * _SLICES_A_SECOND * _LOOK_SHARE))
+        core.jit_weigh = began + max(0.0 if self._worthy else _PAUSE, took * _LOOK_SHARE)
 
     def _profile(self, pc: int) -> Counted | None:
         """What was counted of the block at `pc`."""
@@ -309,7 +305,7 @@ class Jit:
             busy = len(self._asked)
             if busy >= _QUEUE or core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
                 break
-            if heat < self.threshold * SLICE * (busy or 1 / _IDLE):
+            if heat < self.threshold * SLICE * (1 if busy else 1 / _IDLE):
                 break
             hot.pop()
             self._ask(core, pc)
