@@ -43,7 +43,7 @@ class Machine(Protocol):
 
     @property
     def ticks(self) -> int:
-        """A counter of the host's clock."""
+        """Nanoseconds of a clock that only goes forward."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from polyvm.codegen.llvm_flush import FlushEmitter
 from polyvm.errors import EngineError
-from polyvm.ir.types import I1, I64, Type
+from polyvm.ir.types import I1, Type
 from polyvm.ir.value import Value
 
 if TYPE_CHECKING:
@@ -324,9 +324,6 @@ class Emitter(FlushEmitter):
         """A pointer to host memory at `address` + `offset`."""
         base = self.temp(f"inttoptr i64 {self.ref(address)} to ptr")
         return self.temp(f"getelementptr i8, ptr {base}, i64 {offset}") if offset else base
-
-    def op_ticks(self, v: Value) -> None:
-        self.set(v, self.intrinsic("readcyclecounter", I64, []))
 
     def op_fence(self, v: Value) -> None:
         self.line(f"fence {ORDERS[v.attrs['order']]}")

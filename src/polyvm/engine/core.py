@@ -27,7 +27,7 @@ from polyvm.engine.modes import FLUSH, HOST_FLUSHES, SUBNORMAL, rounding_table
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.attributes import SIZE_BITS
-from polyvm.mem.host import MAP_NORESERVE, host_mmap, host_munmap
+from polyvm.mem.host import MAP_NORESERVE, clock_address, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
 TYPE_CHECKING = False
@@ -217,7 +217,8 @@ class Core:
         self._set("warm", -1)
         for name in ("refill", "lookup", "resume", "short_budget"):
             self._set(f"f_{name}", self._native.object.address(name))
-        for name in ("hook_skip", "watch_skip"):
+        self._set("f_clock", clock_address())
+        for name in ("hook_skip", "watch_skip", "address_mask"):
             self._set(name, -1)
         self.arena = arena
         self._attach(arena)
@@ -263,7 +264,7 @@ class Core:
         other = Core(self.isa_name, self.arena)
         other.use_jit(self.jit_source)
         ctypes.memmove(other._cpu, self._cpu, self._record.layout.size)
-        for name in ("mxcsr", "frm", "flags", "rm_table"):
+        for name in ("mxcsr", "frm", "flags", "rm_table", "address_mask"):
             other._set(name, self._get(name))
         return other
 
@@ -516,6 +517,15 @@ class Core:
         flushes = HOST_FLUSHES if mode & FLUSH else 0
         self._set("mxcsr", self._get("mxcsr") & ~(0x6000 | HOST_FLUSHES) | _ROUND_CONTROL[mode & 3] << 13 | flushes)
         self._set("rm_table", rounding_table(mode))
+
+    @property
+    def address_mask(self) -> int:
+        """The bits of an address that count where guest memory is accessed."""
+        return self._get("address_mask") & _M64
+
+    @address_mask.setter
+    def address_mask(self, mask: int) -> None:
+        self._set("address_mask", mask)
 
     @property
     def flushing(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from polyvm.errors import MemoryFault
@@ -23,7 +24,7 @@ class CoreMachine:
         self.pc = core.pc
         self.next_pc = (core.pc + length) & _M64
         self.instret = core.instructions
-        self.ticks = 0
+        self.ticks = monotonic_ns()
 
     def get(self, slot: str, index: int) -> int:
         """A register."""

@@ -29,8 +29,9 @@ from polyvm.engine.layout import (
 )
 from polyvm.engine.modes import FLUSHES, HOST_FLUSHES, MARKS, ROUNDS, TABLE, marks_of
 from polyvm.ir.ops import ENV, FLUSH, ROUNDING, SUBNORMAL
-from polyvm.ir.types import I64
+from polyvm.ir.types import I64, I128
 from polyvm.mem import FAST_R, FAST_W, PAGE_BITS, SIZE_BITS
+from polyvm.mem.host import CLOCK
 from polyvm.vcpu import exits
 
 if TYPE_CHECKING:
@@ -270,8 +271,14 @@ class HandlerEmitter(Emitter):
             self._write_control(self.temp(f"load i32, ptr {self.field('frm')}"))
         self.tail("@leave_inside")
 
+    def _counting(self, address: str, access: str) -> str:
+        """The bits of an address that count. Any other leads a fast handler to its slow twin."""
+        if self.may_repeat(access):
+            return address
+        return self.temp(f"and i64 {address}, {self.load64(CPU, self.record['address_mask'])}")
+
     def _guest_pointer(self, v: Value, type_: Type, access: str) -> str:
-        address = self.ref(v.args[0])
+        address = self._counting(self.ref(v.args[0]), access)
         self.check(address, type_.total_bits // 8, access)
         return self.pointer(self.temp(f"add i64 {MEM}, {address}"))
 
@@ -307,10 +314,20 @@ class HandlerEmitter(Emitter):
         self._wrote = True
 
     def op_probe(self, v: Value) -> None:
-        self.check(self.ref(v.args[0]), v.attrs["size"], v.attrs["access"])
+        self.check(self._counting(self.ref(v.args[0]), v.attrs["access"]), v.attrs["size"], v.attrs["access"])
 
     def op_fence(self, v: Value) -> None:
         self.line(f"fence {ORDERS.get(v.attrs['order'], 'seq_cst')}")
+
+    def op_ticks(self, v: Value) -> None:
+        """Nanoseconds of the host's monotonic clock, from struct timespec."""
+        place = self.alloca(I128)
+        function = self.temp(f"inttoptr i64 {self.load64(CPU, self.record['f_clock'])} to ptr")
+        self.temp(f"call i32 {function}(i32 {CLOCK}, ptr {place})")
+        seconds = self.temp(f"load i64, ptr {place}, align 8")
+        rest = self.temp(f"getelementptr i8, ptr {place}, i64 8")
+        rest = self.temp(f"load i64, ptr {rest}, align 8")
+        self.define(v, f"add i64 {self.temp(f'mul i64 {seconds}, 1000000000')}, {rest}")
 
     # -- floating point ---------------------------------------------------------------------------------------
 

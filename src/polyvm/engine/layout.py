@@ -82,6 +82,8 @@ FIELDS = (
     # whether the host protects it as the attributes say; a page that has to be marked for that, or 0; addresses that there are,
     # and that there could be
     "guarded", "unmarked", "space", "reach",
+    # bits of addresses that count, of which slow handlers make use; the host's clock_gettime
+    "address_mask", "f_clock",
     # decoded code
     "arena", "arena_start", "arena_end", "buckets", "link_to",
     # statistics

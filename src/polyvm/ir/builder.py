@@ -272,7 +272,7 @@ class Builder:
         return self.emit("instret", I64)
 
     def ticks(self) -> Value:
-        """A counter of the host's clock (i64)."""
+        """Nanoseconds of a clock that only goes forward (i64)."""
         return self.emit("ticks", I64)
 
     # -- guest memory -----------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ set         *    none  s  slot             arguments: index (if dynamic or not 0
 pc          -    type  s  -                address of this instruction
 next_pc     -    type  s  -                address of the next one in memory
 instret     -    type  s  -                instructions completed before this one
-ticks       -    type  h  -                a counter of the host's clock, at a constant rate
+ticks       -    type  h  -                nanoseconds of a clock that only goes forward
 # guest memory
 load        p    type  m  order            order: none, acq, rel, acqrel, seqcst
 store       pa   none  m  order

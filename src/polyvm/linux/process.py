@@ -244,6 +244,7 @@ class Process:
         self.jit = mode if isinstance(mode, JitSource) else JitSource.parse(mode)
         self._use(self._loading[0].elf.architecture)
         self._core = Core(self.architecture, self.arena)
+        self._core.address_mask = self.arch.address_mask
         self._core.use_jit(self.jit)
         self._load(self._core, *self._loading, variables)
 
@@ -391,6 +392,7 @@ class Process:
             self.jit = self.jit.again()
             self._use(architecture)
             core = thread.core = Core(architecture, self.arena)
+            core.address_mask = self.arch.address_mask
             if before is self._core:
                 self._core = core
             core.use_jit(self.jit)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 
+CLOCK = time.CLOCK_MONOTONIC  # of those that `clock_address` reads
 _libc = ctypes.CDLL(None, use_errno=True)
 _mmap = _libc.mmap
 _mmap.restype = ctypes.c_void_p
@@ -24,6 +26,11 @@ MAP_NORESERVE = 0x4000
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _FAILED = (1 << 64) - 1
 _PAGE = 1 << 12
+
+
+def clock_address() -> int:
+    """Where native code finds clock_gettime."""
+    return ctypes.cast(_libc.clock_gettime, ctypes.c_void_p).value or 0
 
 
 def _error(what: str) -> OSError:

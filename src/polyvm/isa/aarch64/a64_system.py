@@ -145,8 +145,9 @@ _register("tpidr_el0", 3, 13, 0, 2, lambda b: b.get("tpidr"), lambda b, value: b
 _register("tpidrro_el0", 3, 13, 0, 3, _constant(0))
 _register("ctr_el0", 3, 0, 0, 1, _constant(CTR))
 _register("dczid_el0", 3, 0, 0, 7, _constant(DCZID))
-_register("cntfrq_el0", 3, 14, 0, 0, lambda b: b.get("cntfrq"))
-_register("cntvct_el0", 3, 14, 0, 2, lambda b: b.ticks())
+# The counter counts every 16 nanoseconds.
+_register("cntfrq_el0", 3, 14, 0, 0, _constant(62_500_000))
+_register("cntvct_el0", 3, 14, 0, 2, lambda b: b.ticks() >> 4)
 
 # The identification registers as Linux shows them (Documentation/arch/arm64/cpu-feature-registers.rst): those without a use read
 # as 0.

@@ -27,7 +27,6 @@ LAYOUT = StateLayout(
         ("v", I128, 32),  # raw bits; writing a narrower register zeroes the rest
         ("qc", I128, 1),  # FPSR.QC is set if this is not 0
         ("tpidr", I64, 1),
-        ("cntfrq", I64, 1),  # the frequency of the counter that cntvct_el0 reads, in Hz
         ("res_addr", I64, 1),  # address of the last load-exclusive, or all ones
         ("res_value", I64, 2),  # what it loaded
     ],
