@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from polyvm.codegen.llvm_module import ModuleText
     from polyvm.ir.value import Value
 
-_TINY = frozenset({"fmul", "fdiv", "fma", "narrow"})  # what can have an inexact result below the normal numbers
+# What can have a result that is below the normal numbers and is one of them once it is rounded. A quotient cannot: if it is
+# below a power of two, then by half a unit in the last place at least, since its operands have no more digits than it has.
+_TINY = frozenset({"fmul", "fma", "narrow"})
 _COMPARE = {"feq": "oeq", "flt": "olt", "fle": "ole"}
 _COLD = "preserve_allcc"
 
