@@ -11,7 +11,7 @@ import mmap
 import struct
 
 from polyvm.errors import EngineError
-from polyvm.mem.host import MAP_NORESERVE, host_advise, host_mmap, host_mprotect, host_munmap
+from polyvm.mem.host import HUGE_PAGES, MAP_NORESERVE, host_advise, host_mmap, host_mprotect, host_munmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ RANGE = 1 << 26
 _STEP = 1 << 18  # bytes made writable at a time, while large pages would be a waste
 _LARGE = 1 << 21
 _PAGE = 4096
-_HUGE = 14  # MADV_HUGEPAGE
 _RX, _RW = mmap.PROT_READ | mmap.PROT_EXEC, mmap.PROT_READ | mmap.PROT_WRITE
 
 
@@ -70,7 +69,7 @@ class Copies:
         self.stencils = stencils
         start = stencils.start
         size = -(-len(start) // _PAGE) * _PAGE
-        host_advise(self.address + _LARGE, RANGE - _LARGE, _HUGE)
+        host_advise(self.address + _LARGE, RANGE - _LARGE, HUGE_PAGES)
         host_mprotect(self.address, size, _RW)
         ctypes.memmove(self.address, start, len(start))
         host_mprotect(self.address, size, _RX)

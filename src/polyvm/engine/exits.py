@@ -32,6 +32,7 @@ from polyvm.errors import EngineError
 from polyvm.ir import I8, I16, I32, I64
 
 if TYPE_CHECKING:
+    from polyvm.codegen.objects import Patch
     from polyvm.engine.runtime import Runtime
     from polyvm.ir import Value
 
@@ -100,16 +101,17 @@ def _entry(kind: int, register: int, where: int, home: tuple[int, int], large: t
     return _ENTRY.pack((MEMORY if kind == _INDIRECT else SUM) | register << _KIND_BITS, *home, where + upper)
 
 
-def patches(notes: bytes, function: int, place: int) -> list[tuple[int, bytes]]:
-    """What to write where: into the code of the function at `function`, where the word at `place` holds the address of the
-    trampoline and the notes follow it. The call is followed by an instruction without effect that has the note's distance in
-    it."""
-    found: list[tuple[int, bytes]] = []
+def patches(notes: bytes, function: int, place: int) -> list[Patch]:
+    """What to write where (`link`): into the code of the function at `function`, where the word at `place` holds the address of
+    the trampoline and the notes follow it. The call is followed by an instruction without effect that has the note's distance
+    in it."""
+    found: list[Patch] = []
     at = 0
     while at < len(notes):
         n, patch = struct.unpack_from("<I", notes, at)[0], struct.unpack_from("<I", notes, at + NOTE_AT)[0]
         after = function + patch + 6
-        found.append((after - 6, struct.pack("<HiHBi", 0x15FF, place - after, 0x1F0F, 0x80, place + 8 + at - after)))
+        code = struct.pack("<HiHBi", 0x15FF, place - after, 0x1F0F, 0x80, place + 8 + at - after)
+        found.append((after - 6, code, (2, 9)))
         at = _after(notes, at, n)
     return found
 

@@ -30,7 +30,7 @@ def compile_region(packed: bytes) -> Answer:
     translated = translate(get(spec.isa), spec)
     data = compile_region_object(translated.text, full=spec.level == FULL, loops=translated.loops)
     notes = pack(data, translated.exits)
-    return link(data, notes, lambda function, place: patches(notes, function, place)), len(notes), translated.ways
+    return link(data, notes, lambda function, place: patches(notes, function, place), closely=True), len(notes), translated.ways
 
 
 def frame(number: int, payload: bytes | Answer | str) -> bytes:

@@ -156,7 +156,7 @@ def assemble_handler() -> bytes:
     a.jump("0f 83", "elsewhere")
     a.put("48 2b 48 50")  # sub rcx, [rax + 80]
     a.put("41 89 c9")  # mov r9d, ecx
-    a.put("c1 e9 0c")  # shr ecx, 12
+    a.put("c1 e9 06")  # shr ecx, 6                LINE
     a.put("4c 8b 40 78")  # mov r8, [rax + 120]
     a.put("4d 8b 04 c8")  # mov r8, [r8 + rcx * 8]
     a.put("4d 85 c0")  # test r8, r8
