@@ -27,7 +27,7 @@ from polyvm.engine.modes import FLUSH, HOST_FLUSHES, SUBNORMAL, rounding_table
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.attributes import SIZE_BITS
-from polyvm.mem.host import MAP_NORESERVE, clock_address, host_mmap, host_munmap
+from polyvm.mem.host import COLLAPSE, HUGE_PAGES, MAP_NORESERVE, clock_address, host_advise, host_mmap, host_munmap
 from polyvm.vcpu import exits
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ _SLICES = 4.0
 _UNLIMITED = (1 << 63) - 1
 _M64 = (1 << 64) - 1
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+_BUCKETS, _LARGE = 8 << BUCKET_BITS, 2 << 20  # bytes; of a large page
 _RW = mmap.PROT_READ | mmap.PROT_WRITE
 # IR flag bit ↔ MXCSR bit.
 _FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
@@ -176,9 +177,12 @@ class Core:
         record = self._native.record
         self._record = record
         self._size = -(-record.size // 4096) * 4096
-        self._cpu = host_mmap(0, self._size, _RW, _PRIVATE, -1, 0)
-        self._buckets = host_mmap(0, 8 << BUCKET_BITS, _RW, _PRIVATE, -1, 0)
-        self._code = host_mmap(0, ARENA_BYTES, _RW, _PRIVATE, -1, 0)
+        # Side by side, so that large pages can hold them.
+        self._reserved = host_mmap(0, self._size + _BUCKETS + ARENA_BYTES + _LARGE, _RW, _PRIVATE, -1, 0)
+        self._cpu = -(-self._reserved // _LARGE) * _LARGE
+        self._buckets = self._cpu + self._size
+        self._code = self._buckets + _BUCKETS
+        self._large = False
         self._fields = {
             name: ctypes.c_int64.from_address(self._cpu + offset) for name, offset in record.fields.items()
         }
@@ -273,9 +277,7 @@ class Core:
         if self._cpu:
             if self.jit_source is not None and self.jit_source.jit is not None:
                 self.jit_source.jit.detach(self)
-            host_munmap(self._cpu, self._size)
-            host_munmap(self._buckets, 8 << BUCKET_BITS)
-            host_munmap(self._code, ARENA_BYTES)
+            host_munmap(self._reserved, self._size + _BUCKETS + ARENA_BYTES + _LARGE)
             self._copies.free_all()
             self._cpu = 0
 
@@ -440,6 +442,14 @@ class Core:
     def restore(self) -> int:
         """Host address of the function that fills in the CPU record at a rare exit of a region."""
         return self._native.object.symbols["restore"]
+
+    def use_large_pages(self) -> None:
+        """From a core that executes much: have what it looks up at random, and its code, in pages of 2 MiB if the host can. For
+        one that ends soon they would take longer than they spare, and memory."""
+        if not self._large:
+            self._large = True
+            host_advise(self._cpu, self._size + _BUCKETS + ARENA_BYTES, HUGE_PAGES)
+            host_advise(self._cpu, -(-(self._size + _BUCKETS) // _LARGE) * _LARGE, COLLAPSE)
 
     def known(self, pc: int) -> int:
         """Host address of the decoded block at `pc`, or 0."""

@@ -249,6 +249,8 @@ class Jit:
     def _rank(self, core: Core) -> None:
         """List the hot blocks, coldest first. It should not take more than a small part of the time until it is done again."""
         interpreted, executed = core.get_field("interpreted"), core.get_field("executed")
+        if executed >= _PATIENCE * SLICE:
+            core.use_large_pages()
         began = perf_counter()
         core.jit_hot = core.hot(int(self.threshold * SLICE / _IDLE), _CANDIDATES)
         took = perf_counter() - began
@@ -312,7 +314,7 @@ class Jit:
     def _changed(self, core: Core, pc: int) -> bool:
         """True if the code at `pc`, which is interpreted though there is a region for it, is not what that was made from."""
         region = self.regions.get(pc)
-        if region is None or self._renewed.get(pc, 0) >= _RENEWALS or self._fits(core, region.compiled):
+        if region is None or self._renewed.get(pc, 0) >= _RENEWALS or core.install(pc) or self._fits(core, region.compiled, {}):
             return False
         self._renewed[pc] = self._renewed.get(pc, 0) + 1
         self._settled.discard(pc)
@@ -343,12 +345,13 @@ class Jit:
             return False
         self.counters.page_hits += 1
         found: list[Compiled] = []
+        pages: dict[int, bytes] = {}
         for name in cache.lines(index):
             if name not in self._loaded:
                 self._loaded.add(name)
                 data = cache.load(name)
                 compiled = Compiled.unpack(data) if data else None
-                if compiled is not None and self._fits(core, compiled):
+                if compiled is not None and self._fits(core, compiled, pages):
                     found.append(compiled)
         for compiled in sorted(found, key=lambda compiled: compiled.level):
             if self._install(compiled):
@@ -356,12 +359,19 @@ class Jit:
         return pc in self._settled
 
     @staticmethod
-    def _fits(core: Core, compiled: Compiled) -> bool:
-        """True if the guest's memory has the code that the region was made from."""
+    def _fits(core: Core, compiled: Compiled, pages: dict[int, bytes]) -> bool:
+        """True if the guest's memory has the code that the region was made from. `pages` are those that were read already."""
         try:
-            return all(core.arena.peek(address, len(code)) == code for address, code in compiled.parts)
+            for address, code in compiled.parts:
+                number, at = divmod(address, 1 << PAGE_BITS)
+                page = pages.get(number)
+                if page is None:
+                    page = pages[number] = core.arena.peek(number << PAGE_BITS, 1 << PAGE_BITS)
+                if page[at : at + len(code)] != code:
+                    return False
         except MemoryFault:
             return False
+        return True
 
     def _ask(self, core: Core, pc: int) -> None:
         """Ask for a region around `pc`."""
