@@ -34,7 +34,19 @@ DATA_SIZE = 1 << 18
 # fraction is not zero (FPToFixedJS); and fcvtzs of a half to fixed point leaves its sign above the element (Vpart, V writes).
 SKIPPED = ("svc", "brk", "hlt", "udf", "br", "blr", "ret", "bl", "b", "b.al", "b.nv", "isb", "msr_fpsr", "fjcvtzs",
            "fcvtzs_h_fixed_vector")  # fmt: skip
-_SKIPPED_PREFIXES = ("dc_zva", "dc_cvap", "dc_cvadp", "mrs_c", "mrs_dczid", "mrs_id", "mrs_m", "mrs_rev", "mrs_tpidr", "msr_fpcr", "msr_tpidr")
+_SKIPPED_PREFIXES = (
+    "dc_zva",
+    "dc_cvap",
+    "dc_cvadp",
+    "mrs_c",
+    "mrs_dczid",
+    "mrs_id",
+    "mrs_m",
+    "mrs_rev",
+    "mrs_tpidr",
+    "msr_fpcr",
+    "msr_tpidr",
+)
 _ACCESSES = frozenset({"load", "store", "amo", "cmpxchg", "probe"})
 _INTEGER = ("a64_immediate", "a64_register", "a64_branch", "a64_memory", "a64_atomic", "a64_system")
 _OTHER = tuple(module for module in MODULES if module not in _INTEGER)
@@ -58,14 +70,16 @@ def _ordered(insn: Insn) -> bool:
 class StreamMaker:
     """Makes instruction words of some modules of the instruction set."""
 
+    kept = KEPT
+    pointer = BASE  # accesses go through it that need not be aligned
+
     def __init__(self, modules: tuple[str, ...], rng: random.Random) -> None:
         self.rng = rng
         self.isa = get("aarch64")
         self.floating = not set(modules) <= set(_INTEGER)
         self.encodings = [
             e for e in self.isa.encodings
-            if e.insn.body.__module__.rpartition(".")[2] in modules and e.name not in SKIPPED
-            and not e.name.startswith(_SKIPPED_PREFIXES)
+            if e.insn.body.__module__.rpartition(".")[2] in modules and self.wanted(e.name)
         ]  # fmt: skip
 
         by_name: dict[str, list[Encoding]] = {}
@@ -74,6 +88,10 @@ class StreamMaker:
         # What shares a handler comes up more often than chance would have it.
         found = [[word.partition(":")[0] for word in words] for words in self.isa.fusion]
         self.sequences = [[by_name[name] for name in names] for names in found if by_name.keys() >= set(names)]
+
+    def wanted(self, name: str) -> bool:
+        """False if the instruction is left out."""
+        return name not in SKIPPED and not name.startswith(_SKIPPED_PREFIXES)
 
     def sequence(self) -> list[tuple[int, Encoding]]:
         """Instructions that share a handler; some read what the one before has written."""
@@ -106,7 +124,7 @@ class StreamMaker:
             if decoded is None or decoded.encoding is not encoding:
                 continue
             written = [decoded.operands[o.name] for o in decoded.insn.operands if o.kind.name in ("XD", "XSPD")]
-            if KEPT & set(written):
+            if self.kept & set(written):
                 continue
             if done & _ACCESSES and self._unpredictable(encoding, decoded.operands):
                 continue
@@ -119,11 +137,11 @@ class StreamMaker:
         names = {o.name for o in encoding.insn.operands}
         ordered = _ordered(encoding.insn)
         if "rn" in names:
-            word = word & ~(31 << 5) | (ALIGNED if ordered else BASE) << 5
+            word = word & ~(31 << 5) | (ALIGNED if ordered else self.pointer) << 5
             if "rm" in names and any(o.name == "rm" and o.kind.name == "X" for o in encoding.insn.operands):
                 word = word & ~(31 << 16) | INDEX << 16
         elif "rt" in names:  # cache maintenance
-            word = word & ~31 | BASE
+            word = word & ~31 | self.pointer
         if ordered and "imm" in names:
             word &= ~(15 << 12)
         return word

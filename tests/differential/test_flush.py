@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.parametrize("jit", ["off", "quick:0", "full:0"])
+@pytest.mark.parametrize("jit", ["off", "stencil:0", "quick:0", "full:0"])
 def test_results_and_flags_are_those_of_qemu(program: Path, jit: str) -> None:
     """Numbers around the smallest normal one, in all rounding modes, with flags that are set already and that are not."""
     words = [program, "24", random.SystemRandom().choice("abcdefghijklmnop")]

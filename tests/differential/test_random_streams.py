@@ -47,7 +47,9 @@ def test_every_register_agrees_with_qemu(guest: str, group: str, turn: int, tmp_
 
 
 @pytest.mark.parametrize(("jit", "guest", "group"), COMPILED)
-def test_compiled_code_agrees_with_qemu(guest: str, group: str, jit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_agrees_with_qemu(
+    guest: str, group: str, jit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load(guest)
     monkeypatch.setenv("POLYVM_CACHE", str(tmp_path / "cache"))  # random code is not worth keeping
     compare(guest, group, f"{SEED}/{group}/{jit}", COMPILED_STREAMS, tmp_path, jit)

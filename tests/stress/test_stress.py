@@ -7,14 +7,15 @@ import random
 
 import pytest
 
+from tests.guests import GUESTS
 from tests.stress import NAMES, Round, Stress
 
 SEED = os.environ.get("POLYVM_SEED") or str(random.SystemRandom().getrandbits(32))
 
 
-@pytest.fixture(scope="module")
-def stress(tmp_path_factory: pytest.TempPathFactory) -> Stress:
-    return Stress(tmp_path_factory.mktemp("stress"), SEED, scale=0.2)
+@pytest.fixture(scope="module", params=GUESTS, ids=str)
+def stress(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stress:
+    return Stress(tmp_path_factory.mktemp("stress"), SEED, guest=request.param, scale=0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -62,11 +62,11 @@ class Machine(Protocol):
     @fp_rm.setter
     def fp_rm(self, mode: int) -> None: ...
 
-    def get(self, slot: str, index: int) -> int:
+    def get(self, slot: str, index: int, /) -> int:
         """A register."""
         ...
 
-    def set(self, slot: str, index: int, value: int) -> None:
+    def set(self, slot: str, index: int, value: int, /) -> None:
         """Write a register."""
         ...
 

@@ -171,9 +171,8 @@ class FlushEmitter(RulesEmitter):
             self.module.declare(name, "")
             body = _Careful(self.module)
             body.write(op, types, v.type)
-            head = ", ".join(f"ptr %p{i}" for i in range(len(types) + 1))
-            head = f"define internal {_COLD} i32 @{name}({head}, i32 %mode) noinline #0"
-            self.module.declare(name, "\n".join([f"{head} {{", *body.allocas, *body.lines, "}"]))
+            params = [*(f"ptr %p{i}" for i in range(len(types) + 1)), "i32 %mode"]
+            self.module.rare_function(f"{_COLD} i32", name, params, "\n".join(body.allocas + body.lines))
         arguments = ", ".join([*places, f"ptr {result}", f"i32 {self.environment()}"])
         self.note(self.temp(f"call {_COLD} i32 @{name}({arguments}) #0"))
         return self.temp(f"load {self.llvm_type(v.type)}, ptr {result}")

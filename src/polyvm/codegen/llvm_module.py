@@ -23,6 +23,9 @@ class ModuleText:
         self._declared: dict[str, str] = {}
         self._tables: list[str] = []
         self.attributes = ""  # more of them, for all functions
+        # Of functions for rare cases: "internal", another one by which other modules may use them, or "" where those of another
+        # module are used.
+        self.rare_linkage = "internal"
 
     def add(self, text: str) -> None:
         """Append a definition."""
@@ -37,6 +40,14 @@ class ModuleText:
     def declare(self, name: str, text: str) -> None:
         """Declare `name` once."""
         self._declared[name] = text
+
+    def rare_function(self, result: str, name: str, params: Sequence[str], text: str) -> None:
+        """Declare a function for a rare case, and define it unless another module does. `params`: type and name."""
+        if self.rare_linkage:
+            head = f"define {self.rare_linkage} {result} @{name}({', '.join(params)})"
+            self.declare(name, f"{head} noinline #0 {{\n{text}\n}}")
+        else:
+            self.declare(name, f"declare {result} @{name}({', '.join(param.split()[0] for param in params)})")
 
     @property
     def declared(self) -> dict[str, str]:

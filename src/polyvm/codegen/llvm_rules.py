@@ -189,9 +189,8 @@ class RulesEmitter(FpEmitter):
             self.module.declare(name, "")
             body = RulesEmitter(self.module)
             body.rare(op, types, type_)
-            head = ", ".join(f"ptr %p{i}" for i in range(len(types) + 1))
-            text = "\n".join(body.allocas + body.lines)
-            self.module.declare(name, f"define internal {_COLD} void @{name}({head}, i32 %mode) noinline #0 {{\n{text}\n}}")
+            params = [*(f"ptr %p{i}" for i in range(len(types) + 1)), "i32 %mode"]
+            self.module.rare_function(f"{_COLD} void", name, params, "\n".join(body.allocas + body.lines))
         return name
 
     def rare(self, op: str, types: list[Type], type_: Type) -> None:

@@ -152,6 +152,7 @@ def build(isa: Isa) -> ModuleText:
     from polyvm.engine.runtime import Runtime
 
     module = ModuleText()
+    module.rare_linkage = "linkonce_odr hidden"  # stencils call them, too
     record = CpuRecord(isa.layout)
     runtime = Runtime(module, record)
     runtime.build()

@@ -258,6 +258,7 @@ def build(isa: Isa) -> bytes:
     """All stencils of an instruction set."""
     module = ModuleText()
     module.attributes = "optsize"
+    module.rare_linkage = ""  # a copy can only call what has an address of its own: the interpreter's
     module.declare("instret", "declare i64 @instret(i64, i64, i64, i64)")
     module.declare("check_access", "declare i64 @check_access(i64, i64, i64)")
     writer = _Writer(module, isa)

@@ -11,6 +11,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "arch.h"
 
 #define PAGE 4096
 #define MANY 8
@@ -40,33 +41,26 @@ static void same(const char *what, long have, long want)
         fail(what, have, want);
 }
 
-static uint32_t addi(int rd, int rs, int value) { return 0x13 | rd << 7 | rs << 15 | (uint32_t)value << 20; }
-enum { ZERO, RA, T0 = 5, T1, A0 = 10, A1, A2, A3 };
-#define RET 0x8067u
-#define FENCE_I __asm__ volatile("fence.i" ::: "memory")
-
 /* n rounds that add `step`: the result is n * step. */
 static int counting(uint32_t *to, int step)
 {
-    uint32_t code[] = {addi(A2, ZERO, 0), addi(A2, A2, step), addi(A0, A0, -1), 0xFE051CE3u /* bnez a0, -8 */, addi(A0, A2, 0), RET};
+    uint32_t code[] = {CLEAR_A2, add_number(A2, A2, step), add_number(A0, A0, -1), back_unless_zero(A0, 8), add_number(A0, A2, 0), RETURN};
     memcpy(to, code, sizeof code);
     return sizeof code;
 }
 /* n rounds that add to *data, which lies on the same page. */
 static int storing(uint32_t *to, int step)
 {
-    uint32_t code[] = {0x0005B603u /* ld a2, 0(a1) */, addi(A2, A2, step), 0x00C5B023u /* sd a2, 0(a1) */, addi(A0, A0, -1),
-                       0xFE0518E3u /* bnez a0, -16 */, addi(A0, A2, 0), RET};
+    uint32_t code[] = {LOAD_A2_A1, add_number(A2, A2, step), STORE_A2_A1, add_number(A0, A0, -1), back_unless_zero(A0, 16),
+                       add_number(A0, A2, 0), RETURN};
     memcpy(to, code, sizeof code);
     return sizeof code;
 }
 /* A loop that writes the other one of two instructions at data[0], data[1] in each round, and executes it. */
 static int changing(uint32_t *to)
 {
-    uint32_t code[] = {addi(A2, ZERO, 0), 0x00000697u /* auipc a3, 0 */, 0x0005A283u /* lw t0, 0(a1) */, 0x0085A303u /* lw t1, 8(a1) */,
-                       0x0056AC23u /* sw t0, 24(a3) */, 0x0000100Fu /* fence.i */, 0x0065A023u /* sw t1, 0(a1) */,
-                       addi(A2, A2, 0) /* written */, 0x0055A423u /* sw t0, 8(a1) */, addi(A0, A0, -1), 0xFE0510E3u /* bnez a0, -32 */,
-                       addi(A0, A2, 0), RET};
+    uint32_t code[] = {CLEAR_A2, HERE_A3, LOAD_T0_A1, LOAD_T1_A1_8, STORE_T0_A3_24, CHANGED, STORE_T1_A1, add_number(A2, A2, 0) /* written */,
+                       STORE_T0_A1_8, add_number(A0, A0, -1), back_unless_zero(A0, 32), add_number(A0, A2, 0), RETURN};
     memcpy(to, code, sizeof code);
     return sizeof code;
 }
@@ -74,7 +68,7 @@ static int changing(uint32_t *to)
 static void fault(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    unsigned long pc = uc->uc_mcontext.__gregs[0];
+    unsigned long pc = PC(uc);
     if (!me->closed || (unsigned long)info->si_addr - (unsigned long)me->closed >= PAGE)
         fail("a fault out of place", (long)info->si_addr, pc);
     if (pc - (unsigned long)me->closed < PAGE)
@@ -94,7 +88,7 @@ static void *runner(void *arg)
             sched_yield();
         if (atomic_load(&mail[number].turn) == 2)
             return NULL;
-        FENCE_I;
+        CODE_CHANGED;
         mail[number].got = mail[number].code(mail[number].n, NULL);
         atomic_store(&mail[number].turn, 0);
     }
@@ -109,7 +103,7 @@ static void one(void)
     switch (kind) {
     case 0: /* on a page of its own, writable all the time */
         counting(own, step);
-        FENCE_I;
+        CODE_CHANGED;
         got = ((function)own)(n, NULL);
         break;
     case 1: /* first writable, then executable */
@@ -122,7 +116,7 @@ static void one(void)
         break;
     case 2: /* beside code of other threads */
         counting(part, step);
-        FENCE_I;
+        CODE_CHANGED;
         got = ((function)part)(n, NULL);
         break;
     case 3: /* for another thread */
@@ -138,25 +132,25 @@ static void one(void)
         n = 1 + n % 50, want = n * step;
         *data = 0;
         storing(own, step);
-        FENCE_I;
+        CODE_CHANGED;
         got = ((function)own)(n, data);
         break;
     case 5: { /* code that changes itself */
         n = 2 * (1 + n % 20), want = n / 2 * (step + 3);
-        int32_t pair[4] = {addi(A2, A2, step), 0, addi(A2, A2, 3), 0};
+        int32_t pair[4] = {add_number(A2, A2, step), 0, add_number(A2, A2, 3), 0};
         changing(own);
-        FENCE_I;
+        CODE_CHANGED;
         got = ((function)own)(n, (long *)pair);
         break;
     }
     default: /* not executable, or not writable: the handler gives it back */
         counting(own, step);
-        FENCE_I;
+        CODE_CHANGED;
         me->closed = me->own;
         mprotect(me->own, PAGE, next() & 1 ? PROT_NONE : PROT_READ);
         if (next() & 1)
-            own[1] = addi(A2, A2, step);
-        FENCE_I;
+            own[1] = add_number(A2, A2, step);
+        CODE_CHANGED;
         got = ((function)own)(n, NULL);
         break;
     }

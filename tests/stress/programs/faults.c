@@ -11,22 +11,27 @@
 #include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "arch.h"
 
 #define PAGE 4096
 #define PAGES 12
 
-/* name(a0 = from, a1 = to, a2 = step, a3 = a table that may always be written). t0 counts from 1, the other registers follow it.
+/* name(A0 = from, A1 = to, A2 = step, A3 = a table that may always be written). T0 counts from 1, the other registers follow it.
  * The table's entries are added to, so whatever is done twice or not at all shows. */
-#define LOOP(name, access)                                                                                          \
-    extern char name##_begin[], name##_at[], name##_end[];                                                          \
-    long name(char *from, char *to, long step, long *table);                                                        \
-    __asm__(".text\n.option push\n.option norvc\n.globl " #name ", " #name "_begin, " #name "_at, " #name "_end\n"   \
-            #name ": li t0, 0\n li t1, 7\n li t3, 12\n" #name "_begin:\n"                                            \
-            "1: addi t0, t0, 1\n add t1, t1, t0\n xor t2, t0, t1\n fcvt.d.l ft0, t0\n"                               \
-            " andi t5, t0, 63\n slli t5, t5, 3\n add t5, t5, a3\n ld t6, 0(t5)\n add t6, t6, t2\n sd t6, 0(t5)\n"    \
-            " slli a4, t0, 4\n" #name "_at: " access "\n"                                                            \
-            " addi t3, t1, 5\n ld t6, 512(a3)\n addi t6, t6, 1\n sd t6, 512(a3)\n"                                   \
-            " add a0, a0, a2\n bne a0, a1, 1b\n" #name "_end: mv a0, t0\n ret\n.option pop\n");
+#define DECLARED(name)                                    \
+    extern char name##_begin[], name##_at[], name##_end[]; \
+    long name(char *from, char *to, long step, long *table);
+#define GLOBAL(name) ".globl " #name ", " #name "_begin, " #name "_at, " #name "_end\n"
+#ifdef __riscv
+#define LOOP(name, access)                                                                                               \
+    DECLARED(name)                                                                                                       \
+    ASM(GLOBAL(name) #name ": li t0, 0\n li t1, 7\n li t3, 12\n" #name "_begin:\n"                                      \
+        "1: addi t0, t0, 1\n add t1, t1, t0\n xor t2, t0, t1\n fcvt.d.l ft0, t0\n"                                       \
+        " andi t5, t0, 63\n slli t5, t5, 3\n add t5, t5, a3\n ld t6, 0(t5)\n add t6, t6, t2\n sd t6, 0(t5)\n"            \
+        " slli a4, t0, 4\n" #name "_at: " access "\n"                                                                    \
+        " addi t3, t1, 5\n ld t6, 512(a3)\n addi t6, t6, 1\n sd t6, 512(a3)\n"                                           \
+        " add a0, a0, a2\n bne a0, a1, 1b\n" #name "_end: mv a0, t0\n ret");
+#define BACK (-1000)
 LOOP(store8, "sd t2, 0(a0)")
 LOOP(store4, "sw t2, 0(a0)")
 LOOP(store2, "sh t2, 0(a0)")
@@ -40,6 +45,34 @@ LOOP(loadf, "fld ft1, 0(a0)")
 LOOP(amo8, "amoadd.d t4, t2, (a0)")
 LOOP(amo4, "amoxor.w t4, t2, (a0)")
 LOOP(back8, "sd t2, -1000(a0)")
+#else
+#define LOOP(name, access)                                                                                               \
+    DECLARED(name)                                                                                                       \
+    ASM(GLOBAL(name) #name ": mov x9, 0\n mov x10, 7\n mov x12, 12\n movi v1.2d, 0\n movi v2.2d, 0\n movi v3.2d, 0\n"     \
+        #name "_begin:\n 1: add x9, x9, 1\n add x10, x10, x9\n eor x11, x9, x10\n scvtf d0, x9\n"                       \
+        " and x14, x9, 63\n lsl x14, x14, 3\n add x14, x14, x3\n ldr x15, [x14]\n add x15, x15, x11\n str x15, [x14]\n"  \
+        " lsl x4, x9, 4\n" #name "_at: " access "\n"                                                                     \
+        " add x12, x10, 5\n ldr x15, [x3, 512]\n add x15, x15, 1\n str x15, [x3, 512]\n"                                 \
+        " add x0, x0, x2\n cmp x0, x1\n b.ne 1b\n" #name "_end: mov x0, x9\n ret");
+#define BACK (-200)
+LOOP(store8, "str x11, [x0]")
+LOOP(store4, "str w11, [x0]")
+LOOP(store2, "strh w11, [x0]")
+LOOP(store1, "strb w11, [x0]")
+LOOP(storef, "str d0, [x0]")
+LOOP(load8, "ldr x13, [x0]")
+LOOP(load4, "ldr w13, [x0]")
+LOOP(load2, "ldrh w13, [x0]")
+LOOP(load1, "ldrsb x13, [x0]")
+LOOP(loadf, "ldr d4, [x0]")
+LOOP(amo8, "ldadd x11, x13, [x0]")
+LOOP(amo4, "ldeor w11, w13, [x0]")
+LOOP(back8, "str x11, [x0, -200]")
+LOOP(store16, "stp x11, x9, [x0]")
+LOOP(load16, "ldp x13, x16, [x0]")
+LOOP(store64, "st4 {v0.2d-v3.2d}, [x0]")
+LOOP(load48, "ld1 {v4.16b-v6.16b}, [x0]")
+#endif
 
 static const struct kind {
     const char *name;
@@ -50,17 +83,27 @@ static const struct kind {
 #define KIND(name, size, offset, write, aligned) {#name, name, name##_begin, name##_at, name##_end, size, offset, write, aligned}
     KIND(store8, 8, 0, 1, 0), KIND(store4, 4, 0, 1, 0), KIND(store2, 2, 0, 1, 0), KIND(store1, 1, 0, 1, 0), KIND(storef, 8, 0, 1, 0),
     KIND(load8, 8, 0, 0, 0),  KIND(load4, 4, 0, 0, 0),  KIND(load2, 2, 0, 0, 0),  KIND(load1, 1, 0, 0, 0),  KIND(loadf, 8, 0, 0, 0),
-    KIND(amo8, 8, 0, 1, 1),   KIND(amo4, 4, 0, 1, 1),   KIND(back8, 8, -1000, 1, 0),
+    KIND(amo8, 8, 0, 1, 1),   KIND(amo4, 4, 0, 1, 1),   KIND(back8, 8, BACK, 1, 0),
+#ifdef __aarch64__
+    KIND(store16, 16, 0, 1, 0), KIND(load16, 16, 0, 0, 0), KIND(store64, 64, 0, 1, 0), KIND(load48, 48, 0, 0, 0),
+#endif
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 /* Counts in step; where a signal comes in between, the pc tells how far each register is. */
 extern char step_begin[], step_end[];
 long step_loop(long n);
-__asm__(".text\n.option push\n.option norvc\n.globl step_loop, step_begin, step_end\n"
-        "step_loop: li t0, 0\n li t1, 0\n li t2, 0\n li t3, 1\n fcvt.d.l fa1, t3\n fmv.d.x fa0, x0\n"
-        "step_begin: addi t0, t0, 1\n addi t1, t1, 1\n addi t2, t2, 1\n fadd.d fa0, fa0, fa1\n bne t0, a0, step_begin\n"
-        "step_end: fcvt.l.d a0, fa0\n ret\n.option pop\n");
+#ifdef __riscv
+ASM(".globl step_loop, step_begin, step_end\n"
+    "step_loop: li t0, 0\n li t1, 0\n li t2, 0\n li t3, 1\n fcvt.d.l fa1, t3\n fmv.d.x fa0, x0\n"
+    "step_begin: addi t0, t0, 1\n addi t1, t1, 1\n addi t2, t2, 1\n fadd.d fa0, fa0, fa1\n bne t0, a0, step_begin\n"
+    "step_end: fcvt.l.d a0, fa0\n ret");
+#else
+ASM(".globl step_loop, step_begin, step_end\n"
+    "step_loop: mov x9, 0\n mov x10, 0\n mov x11, 0\n fmov d17, 1.0\n fmov d16, xzr\n"
+    "step_begin: add x9, x9, 1\n add x10, x10, 1\n add x11, x11, 1\n fadd d16, d16, d17\n cmp x9, x0\n b.ne step_begin\n"
+    "step_end: fcvtzs x0, d16\n ret");
+#endif
 
 struct self {
     unsigned seed;
@@ -104,7 +147,7 @@ static void protect(int page, int prot)
 static void fault(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    unsigned long *x = (unsigned long *)uc->uc_mcontext.__gregs;
+    unsigned long *x = X(uc);
     if (me->jumps) {
         me->jumps = 0;
         siglongjmp(me->back, 1);
@@ -114,15 +157,15 @@ static void fault(int number, siginfo_t *info, void *context)
         same("address", (unsigned long)info->si_addr, (unsigned long)me->expected);
         me->expected = NULL;
         me->faults++;
-        x[0] = x[1]; /* returns */
-        x[10] = 77;
+        PC(uc) = x[LINK]; /* returns */
+        x[A0] = 77;
         return;
     }
     same("signal", number, SIGSEGV);
     if (!k)
-        fail("a fault out of place at", x[0], (unsigned long)info->si_addr);
-    same("pc", x[0], (unsigned long)k->at);
-    char *address = (char *)x[10] + k->offset;
+        fail("a fault out of place at", PC(uc), (unsigned long)info->si_addr);
+    same("pc", PC(uc), (unsigned long)k->at);
+    char *address = (char *)x[A0] + k->offset;
     int first = (address - me->area) / PAGE, last = (address + k->size - 1 - me->area) / PAGE;
     int need = k->write ? PROT_READ | PROT_WRITE : PROT_READ;
     int page = (me->open[first] & need) == need ? last : first;
@@ -130,20 +173,20 @@ static void fault(int number, siginfo_t *info, void *context)
         fail("a fault at an open page", (unsigned long)info->si_addr, page);
     char *where = page == first ? address : me->area + page * PAGE;
     same("address", (unsigned long)info->si_addr, (unsigned long)where);
-    unsigned long n = x[5], t1 = 7 + n * (n + 1) / 2;
-    same("a0", x[10], (unsigned long)me->from + (n - 1) * me->step);
-    same("a1", x[11], (unsigned long)me->to);
-    same("a2", x[12], me->step);
-    same("a3", x[13], (unsigned long)me->table);
-    same("a4", x[14], n << 4);
-    same("t1", x[6], t1);
-    same("t2", x[7], n ^ t1);
-    same("t3", x[28], n == 1 ? 12 : t1 - n + 5);
-    same("t5", x[30], (unsigned long)me->table + (n & 63) * 8);
+    unsigned long n = x[T0], t1 = 7 + n * (n + 1) / 2;
+    same("a0", x[A0], (unsigned long)me->from + (n - 1) * me->step);
+    same("a1", x[A1], (unsigned long)me->to);
+    same("a2", x[A2], me->step);
+    same("a3", x[A3], (unsigned long)me->table);
+    same("a4", x[A4], n << 4);
+    same("t1", x[T1], t1);
+    same("t2", x[T2], n ^ t1);
+    same("t3", x[T3], n == 1 ? 12 : t1 - n + 5);
+    same("t5", x[T5], (unsigned long)me->table + (n & 63) * 8);
     double d = n;
     unsigned long bits;
     memcpy(&bits, &d, 8);
-    same("ft0", uc->uc_mcontext.__fpregs.__d.__f[0], bits);
+    same("ft0", double_register(uc, FT0), bits);
     same("the count before", me->table[64], n - 1);
     me->faults++;
     /* two pages stay open: an access may need both */
@@ -158,44 +201,51 @@ static void fault(int number, siginfo_t *info, void *context)
 static void tick(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    unsigned long *x = (unsigned long *)uc->uc_mcontext.__gregs;
+    unsigned long *x = X(uc);
     (void)info, (void)number;
     ticks++;
     if (!me)
         return;
-    if (x[0] > (unsigned long)step_begin && x[0] < (unsigned long)step_end) {
-        long at = x[0] - (unsigned long)step_begin;
+    if (PC(uc) > (unsigned long)step_begin && PC(uc) < (unsigned long)step_end) {
+        long at = PC(uc) - (unsigned long)step_begin;
         double d;
-        memcpy(&d, &uc->uc_mcontext.__fpregs.__d.__f[10], 8);
-        unsigned long n = x[5] - 1;
-        same("step t1", x[6], n + (at >= 8));
-        same("step t2", x[7], n + (at >= 12));
+        unsigned long bits = double_register(uc, FA0);
+        memcpy(&d, &bits, 8);
+        unsigned long n = x[T0] - 1;
+        same("step t1", x[T1], n + (at >= 8));
+        same("step t2", x[T2], n + (at >= 12));
         same("step fa0", (unsigned long)d, n + (at >= 16));
     }
     for (const struct kind *k = kinds; k < kinds + KINDS; k++) /* t1 is behind t0 for one instruction */
-        if (x[0] >= (unsigned long)k->begin + 8 && x[0] < (unsigned long)k->end) {
-            unsigned long n = x[5];
-            same("tick t1", x[6], 7 + n * (n + 1) / 2);
-            same("tick a3", x[13], (unsigned long)me->table);
+        if (PC(uc) >= (unsigned long)k->begin + 8 && PC(uc) < (unsigned long)k->end) {
+            unsigned long n = x[T0];
+            same("tick t1", x[T1], 7 + n * (n + 1) / 2);
+            same("tick a3", x[A3], (unsigned long)me->table);
         }
 }
 
 /* One access at an address; 77 if it faulted. */
-#define PROBE(name, access) \
-    long name(char *address, long value);   \
-    __asm__(".text\n.globl " #name "\n" #name ": " access "\n li a0, 1\n ret\n");
-PROBE(p_lb, "lb a2, 0(a0)")
-PROBE(p_lh, "lh a2, 0(a0)")
-PROBE(p_lw, "lw a2, 0(a0)")
-PROBE(p_ld, "ld a2, 0(a0)")
-PROBE(p_flw, "flw ft3, 0(a0)")
-PROBE(p_fld, "fld ft3, 0(a0)")
-PROBE(p_sb, "sb a1, 0(a0)")
-PROBE(p_sh, "sh a1, 0(a0)")
-PROBE(p_sw, "sw a1, 0(a0)")
-PROBE(p_sd, "sd a1, 0(a0)")
-PROBE(p_fsw, "fmv.d.x ft3, a1\n fsw ft3, 0(a0)")
-PROBE(p_fsd, "fmv.d.x ft3, a1\n fsd ft3, 0(a0)")
+#ifdef __riscv
+#define PROBE(name, access, other)           \
+    long name(char *address, long value);    \
+    ASM(".globl " #name "\n" #name ": " access "\n li a0, 1\n ret");
+#else
+#define PROBE(name, other, access)           \
+    long name(char *address, long value);    \
+    ASM(".globl " #name "\n" #name ": " access "\n mov x0, 1\n ret");
+#endif
+PROBE(p_lb, "lb a2, 0(a0)", "ldrsb x2, [x0]")
+PROBE(p_lh, "lh a2, 0(a0)", "ldrsh x2, [x0]")
+PROBE(p_lw, "lw a2, 0(a0)", "ldrsw x2, [x0]")
+PROBE(p_ld, "ld a2, 0(a0)", "ldr x2, [x0]")
+PROBE(p_flw, "flw ft3, 0(a0)", "ldr s3, [x0]")
+PROBE(p_fld, "fld ft3, 0(a0)", "ldr d3, [x0]")
+PROBE(p_sb, "sb a1, 0(a0)", "strb w1, [x0]")
+PROBE(p_sh, "sh a1, 0(a0)", "strh w1, [x0]")
+PROBE(p_sw, "sw a1, 0(a0)", "str w1, [x0]")
+PROBE(p_sd, "sd a1, 0(a0)", "str x1, [x0]")
+PROBE(p_fsw, "fmv.d.x ft3, a1\n fsw ft3, 0(a0)", "fmov d3, x1\n str s3, [x0]")
+PROBE(p_fsd, "fmv.d.x ft3, a1\n fsd ft3, 0(a0)", "fmov d3, x1\n str d3, [x0]")
 static const struct probe {
     const char *name;
     long (*run)(char *, long);

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "arch.h"
 
 #define PAGE 4096
 #define POLLERS 2
@@ -52,18 +53,26 @@ static void same(const char *what, long have, long want)
 /* Stores through a file's mapping; `table` counts what is done. */
 extern char cut_at[];
 long cut_loop(char *from, char *to, long *table);
-__asm__(".text\n.option push\n.option norvc\n.globl cut_loop, cut_at\n"
-        "cut_loop: li t0, 0\n li t1, 0\n"
-        "1: addi t0, t0, 1\n add t1, t1, t0\n andi t2, t0, 31\n slli t2, t2, 3\n add t2, t2, a2\n"
-        " ld t3, 0(t2)\n add t3, t3, t0\n sd t3, 0(t2)\n"
-        "cut_at: sd t1, 0(a0)\n addi a0, a0, 8\n bne a0, a1, 1b\n mv a0, t1\n ret\n.option pop\n");
+#ifdef __riscv
+ASM(".globl cut_loop, cut_at\n"
+    "cut_loop: li t0, 0\n li t1, 0\n"
+    "1: addi t0, t0, 1\n add t1, t1, t0\n andi t2, t0, 31\n slli t2, t2, 3\n add t2, t2, a2\n"
+    " ld t3, 0(t2)\n add t3, t3, t0\n sd t3, 0(t2)\n"
+    "cut_at: sd t1, 0(a0)\n addi a0, a0, 8\n bne a0, a1, 1b\n mv a0, t1\n ret");
+#else
+ASM(".globl cut_loop, cut_at\n"
+    "cut_loop: mov x9, 0\n mov x10, 0\n"
+    "1: add x9, x9, 1\n add x10, x10, x9\n and x11, x9, 31\n lsl x11, x11, 3\n add x11, x11, x2\n"
+    " ldr x12, [x11]\n add x12, x12, x9\n str x12, [x11]\n"
+    "cut_at: str x10, [x0]\n add x0, x0, 8\n cmp x0, x1\n b.ne 1b\n mov x0, x10\n ret");
+#endif
 static char *cut_from;
 static long *cut_table;
 
 static void fault(int number, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
-    unsigned long *x = (unsigned long *)uc->uc_mcontext.__gregs;
+    unsigned long *x = X(uc);
     char *address = info->si_addr;
     if (me->polling && address == poll_page) {
         same("signal", number, SIGSEGV);
@@ -74,17 +83,17 @@ static void fault(int number, siginfo_t *info, void *context)
         return;
     }
     if (address < me->low || address >= me->high)
-        fail("a fault out of place", (long)address, x[0]);
+        fail("a fault out of place", (long)address, PC(uc));
     if (me->cut >= 0) { /* the loop over a file that was cut: make it longer again and go on */
         same("signal", number, SIGBUS);
         if (precise) {
-            same("pc", x[0], (long)cut_at);
-            same("a0", x[10], (long)address);
+            same("pc", PC(uc), (long)cut_at);
+            same("a0", x[A0], (long)address);
             long n = (address - cut_from) / 8 + 1;
-            same("t0", x[5], n);
-            same("t1", x[6], n * (n + 1) / 2);
-            same("t2", x[7], (long)(cut_table + (n & 31)));
-            same("t3", x[28], cut_table[n & 31]);
+            same("t0", x[T0], n);
+            same("t1", x[T1], n * (n + 1) / 2);
+            same("t2", x[T2], (long)(cut_table + (n & 31)));
+            same("t3", x[T3], cut_table[n & 31]);
         }
         if (ftruncate(me->cut, (address - cut_from) / PAGE * PAGE + PAGE))
             fail("ftruncate", errno, 0);
@@ -92,7 +101,7 @@ static void fault(int number, siginfo_t *info, void *context)
         return;
     }
     if (!me->jumps)
-        fail("a fault too many", (long)address, x[0]);
+        fail("a fault too many", (long)address, PC(uc));
     siglongjmp(me->back, 1);
 }
 
