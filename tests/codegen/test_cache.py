@@ -90,6 +90,20 @@ def test_trim_removes_what_was_not_used_for_longest() -> None:
     assert cache.names() == {"a", "d"}
 
 
+def test_a_list_that_was_read_outlives_what_nobody_used() -> None:
+    """What it names can be found by it only."""
+    one = cache.key("one")
+    cache.append("list", one)
+    cache.store(one, bytes(1000))
+    cache.store("other", bytes(1000))
+    for name in cache.names():
+        os.utime(Path(cache.directory()) / name, (1, 1))
+    assert cache.lines("list") == [one]
+    assert cache.load(one) is not None
+    assert cache.trim(1500) == 1
+    assert cache.names() == {"list", one}
+
+
 def test_a_list_keeps_what_several_add_and_leaves_out_what_is_no_name() -> None:
     one, two = cache.key("one"), cache.key("two")
     cache.store("entry", b"")

@@ -273,6 +273,41 @@ def test_a_region_that_the_compiler_refuses_is_left_to_the_interpreter(monkeypat
     machine.close()
 
 
+def hot_loops(count: int) -> str:
+    """A program that goes through so many loops in turn, none of which reaches another without a call."""
+    calls = "".join(f"call loop{i}\n" for i in range(count))
+    loop = "loop{0}: li t0, 200\nmore{0}: addi a2, a2, {0}\naddi t0, t0, -1\nbnez t0, more{0}\nret\n"
+    loops = "".join(loop.format(i) for i in range(count))
+    return f"mv s0, a0\nouter: {calls}addi s0, s0, -1\nbnez s0, outer\necall\n{loops}"
+
+
+def test_what_a_compiler_that_hangs_was_asked_for_beside_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    send, sent = Compiler.send, []
+
+    def hang(self: Compiler, spec: RegionSpec) -> int | None:
+        number = send(self, spec)
+        sent.append(spec.head)
+        if len(sent) == 1:
+            os.kill(self._pid, signal.SIGSTOP)
+        monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 0.0 if len(sent) == 4 else 60.0)  # as many as it takes
+        return number
+
+    monkeypatch.setattr(Compiler, "send", hang)
+    machine = Machine("quick:0.001")
+    machine.put(hot_loops(12))
+    machine.core.x[10] = 1 << 40
+    deadline = time.monotonic() + 60
+    made = machine.source.made(machine.core).regions
+    while time.monotonic() < deadline and (len(sent) < 7 or not set(sent[1:4]) <= made.keys()):
+        machine.core.run(1 << 22)
+    counts = machine.source.add_to(machine.core.statistics())
+    assert counts.failed == 1
+    assert sent.count(sent[0]) == 1
+    assert sent[4:7] == sent[1:4]
+    assert set(sent[1:4]) <= made.keys()
+    machine.close()
+
+
 def test_a_compiler_that_dies_is_replaced_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     send = Compiler.send
 

@@ -17,6 +17,7 @@ except ImportError:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 _MAGIC = b"polyvm-object-1\n"
 _DIGEST = 16
@@ -41,15 +42,20 @@ def key(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
+def _used(file: BinaryIO) -> bytes:
+    """A file's content. Being in use, it is not what `trim` removes first."""
+    try:
+        os.utime(file.fileno())
+    except OSError:
+        pass  # not ours to touch
+    return file.read()
+
+
 def load(name: str) -> bytes | None:
     """The content of entry `name`, or None if it is missing or damaged."""
     try:
         with open(os.path.join(directory(), name), "rb") as file:
-            data = file.read()
-            try:
-                os.utime(file.fileno())  # in use: not what `trim` removes first
-            except OSError:
-                pass  # not ours to touch
+            data = _used(file)
     except OSError:
         return None
     head = len(_MAGIC) + _DIGEST
@@ -130,7 +136,7 @@ def lines(name: str) -> list[str]:
     """The names of entries in list `name`, each once; whatever else is in it is left out."""
     try:
         with open(os.path.join(directory(), name), "rb") as file:
-            found = file.read().decode("ascii", "replace").splitlines()
+            found = _used(file).decode("ascii", "replace").splitlines()
     except OSError:
         return []
     return [line for line in dict.fromkeys(found) if len(line) == 2 * _DIGEST and line.isalnum()]

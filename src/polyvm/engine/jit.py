@@ -479,8 +479,19 @@ class Jit:
                 self._install(compiled, tallied=spec.tallied)
                 self.counters.compiled += 1
         if self._compiler.lost and self._asked:
-            self.counters.failed += len(self._asked)
-            self._asked.clear()
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """The compiler's process ended. It was at the oldest request, which may be why; the others are sent once more."""
+        others = list(self._asked.values())[1:]
+        self._asked.clear()
+        self.counters.failed += 1
+        for request in others:
+            number = self._compiler.send(request[1])
+            if number is None:
+                self.counters.failed += 1
+            else:
+                self._asked[number] = request
 
     def _install(self, compiled: Compiled, *, tallied: bool = False) -> bool:
         try:
