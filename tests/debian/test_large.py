@@ -8,6 +8,7 @@ with `openssl ffmpeg nodejs python3-numpy`.
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -130,6 +131,21 @@ def test_openssl_computes_what_it_should(guest: Guest, tmp_path: Path) -> None:
     for name in "aes-128-ctr aes-256-cbc chacha20 sm4-ctr camellia-128-cbc".split():
         key = ["-K", "0123456789abcdef" * 4, "-iv", "a5" * 16]
         _compare(guest, root, "usr/bin/openssl", "enc", f"-{name}", *key, "-in", str(data))
+
+
+@both
+def test_xz_packs_what_it_should(guest: Guest, tmp_path: Path) -> None:
+    """In code that is all made well, which has met a defect of LLVM's in liblzma."""
+    root, data = _sysroot(guest, "usr/bin/xz"), tmp_path / "data"
+    rng = random.Random(1)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(3000)]
+    data.write_text(" ".join(rng.choices(words, range(3000, 0, -1), k=400_000)))
+    command = ["-L", str(root), str(root / "usr/bin/xz"), "-kc", "-6", "-T1", str(data)]
+    expected = subprocess.run([*guest.qemu, *command], capture_output=True, timeout=280, check=True).stdout
+    polyvm = [sys.executable, "-m", "polyvm", "run", "--jit=full"]
+    for _ in range(2):
+        found = subprocess.run([*polyvm, *command], capture_output=True, timeout=280, check=True)
+        assert found.stdout == expected
 
 
 @both
