@@ -49,6 +49,8 @@ def record(summary: Summary) -> dict[str, object]:
         "disk_page_hits": counts.page_hits,
         "attached": counts.attached,
         "resumes": counts.resumes,
+        "code_bytes": counts.code,
+        "code_cleared": counts.cleared,
         "threads": summary.threads,
         "status": summary.status,
     }
@@ -86,6 +88,7 @@ def as_table(summary: Summary) -> str:
         ("compiler", f"{counts.requests:,} requests, {counts.compile_seconds:.3f} s (quick {counts.quick_compile:.3f}, "
                      f"full {counts.full_compile:.3f}); {counts.queue:,} waiting, {counts.queue_most:,} at most"),
         ("cache on disk", f"{counts.pages:,} pages of code looked up, {counts.page_hits:,} found"),
+        ("compiled code", f"{counts.code:,} bytes, dropped {counts.cleared:,} times to make room"),
         ("translations", f"{counts.attached:,} blocks found compiled"),
         ("invalidations", f"{counts.invalidations:,}"),
         ("chained jumps", f"{counts.links:,}"),

@@ -14,11 +14,12 @@ import mmap
 import os
 
 from polyvm.errors import EngineError
-from polyvm.mem.host import HUGE_PAGES, MAP_NORESERVE, host_advise, host_mmap, host_mprotect
+from polyvm.mem.host import HUGE_PAGES, MAP_FIXED, MAP_NORESERVE, host_advise, host_mmap, host_mprotect
 
 _SIZE = 1 << 27  # of the code, and of the data
 _PAGE = 4096
 LINE = 64  # what pieces are aligned to
+_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
 _NEW, _READY = mmap.PROT_READ | mmap.PROT_WRITE, mmap.PROT_READ | mmap.PROT_EXEC
 
 TYPE_CHECKING = False
@@ -27,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class CodeSpace:
-    """A range for code, from `start` to `end`, and after it one for the data that code writes. What was handed out is never
-    handed out again: other threads may be in it."""
+    """A range for code, from `start` to `end`, and after it one for the data that code writes. What was handed out is not handed
+    out again until `clear`."""
 
     def __init__(self) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-        self.start = host_mmap(0, 2 * _SIZE, _NEW, flags, -1, 0)
+        self.limit = budget()  # bytes of the code, and of the data
+        self.start = host_mmap(0, 2 * _SIZE, _NEW, _FLAGS, -1, 0)
         self.end = self.start + _SIZE
         host_mprotect(self.start, _SIZE, _READY)
         host_advise(self.start, 2 * _SIZE, HUGE_PAGES)
         # For each line of the code's range the address of a table (`objects.py`), or 0: which accesses in the code there the host
         # may refuse, and where the code goes on then. The signal handler looks there.
-        self.faults = host_mmap(0, 8 * (_SIZE // LINE), _NEW, flags, -1, 0)
+        self.faults = host_mmap(0, 8 * (_SIZE // LINE), _NEW, _FLAGS, -1, 0)
         self._code = self.start
         self._data = self.end
         self._lock = _thread.allocate_lock()
@@ -50,6 +51,11 @@ class CodeSpace:
         """Bytes handed out."""
         return self._code - self.start + self._data - self.end
 
+    @property
+    def crowded(self) -> bool:
+        """True if little is left."""
+        return max(self._code - self.start, self._data - self.end) > self.limit - self.limit // 8
+
     def take(self, code: int, data: int) -> tuple[int, int]:
         """Addresses of so many bytes for `put`, and of so many of writable memory, which is zero; raises EngineError when all is
         used."""
@@ -58,8 +64,8 @@ class CodeSpace:
                 self._closely = self._write(self.start, b"\xcc")
             align = LINE if self._closely else _PAGE
             at, place = -(-(self._code + 1) // align) * align, self._data
-            if at + code > self.end or place + data > self.end + _SIZE:
-                raise EngineError(f"the {_SIZE >> 20} MiB for compiled code are used up")
+            if at + code > self.start + self.limit or place + data > self.end + self.limit:
+                raise EngineError(f"the {self.limit / (1 << 20):g} MiB for compiled code are used up")
             self._code = at + code
             self._data = -(-(place + data) // LINE) * LINE
             return at, place
@@ -74,6 +80,17 @@ class CodeSpace:
         host_mprotect(at, size, _NEW)
         ctypes.memmove(at, code, len(code))
         host_mprotect(at, size, _READY)
+
+    def clear(self) -> None:
+        """Everything may be handed out again: nothing refers to it any more. What goes there nevertheless is stopped."""
+        with self._lock:
+            used = self._code - self.start
+            self.put(self.start, b"\xcc" * used)
+            for at, size in ((self.end, self._data - self.end), (self.faults, 8 * (used // LINE + 1))):
+                host_mmap(at, -(-size // _PAGE) * _PAGE or _PAGE, _NEW, _FLAGS | MAP_FIXED, -1, 0)
+            host_advise(self.end, _SIZE, HUGE_PAGES)
+            self._stubs.clear()
+            self._code, self._data = self.start + 1, self.end
 
     @staticmethod
     def _write(at: int, code: bytes) -> bool:
@@ -103,6 +120,14 @@ class CodeSpace:
         count = -(-size // LINE)
         entries = (ctypes.c_uint64 * count).from_address(self.faults + 8 * ((start - self.start) // LINE))
         entries[:] = [table] * count
+
+
+def budget() -> int:
+    """Bytes that compiled code may take, and again what it writes: ``$POLYVM_CODE_SIZE`` MiB, or 128, which is most."""
+    try:
+        return min(_SIZE, max(_PAGE, int(float(os.environ.get("POLYVM_CODE_SIZE", "128")) * (1 << 20))))
+    except (ValueError, OverflowError):
+        return _SIZE
 
 
 _space: list[CodeSpace] = []

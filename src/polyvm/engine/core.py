@@ -143,7 +143,7 @@ class JitSource:
             quick_regions=counters.regions[1], full_regions=counters.regions[2],
             quick_compile=counters.compile_seconds[1], full_compile=counters.compile_seconds[2],
             requests=counters.requested, queue=counters.queue, queue_most=counters.queue_most,
-            pages=counters.pages, page_hits=counters.page_hits,
+            pages=counters.pages, page_hits=counters.page_hits, code=code_space().used, cleared=counters.cleared,
         )  # fmt: skip
 
     @classmethod
@@ -191,6 +191,8 @@ class Core:
         self._pc = ctypes.c_uint64.from_address(self._cpu + record.layout["pc"].offset)
         self.stop_word = self._cpu + record["stop"]
         self._stop = ctypes.c_uint32.from_address(self.stop_word)
+        self.inside = False  # in native code …
+        self.held_up = False  # … before which it has to `_stand_by`
         self._run = self._native.run
         self.address = self._cpu
         self._files = {
@@ -295,7 +297,11 @@ class Core:
         if self._coverage is not None:
             self._look_at_coverage()
         while True:
+            self.inside = True
+            if self.held_up:
+                self._stand_by()
             code = self._run(self._cpu)
+            self.inside = False
             counts = self.exits
             counts[code] = counts.get(code, 0) + 1
             if code == exits.SYSCALL:
@@ -325,6 +331,18 @@ class Core:
             if code != exits.NONE:
                 counts[code] = counts.get(code, 0) + 1
                 return code
+
+    def _stand_by(self) -> None:
+        """Compiled code is being given back: wait until that is done, and forget what refers to it (`reclaim.py`)."""
+        from polyvm.engine import reclaim
+
+        while self.held_up:
+            self.inside = False
+            reclaim.wait()
+            self.held_up = False
+            self.flush()
+            self._set("hot_exit", 0)
+            self.inside = True
 
     def _stamp(self) -> None:
         """Give the blocks that wait for it stencils."""

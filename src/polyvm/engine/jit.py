@@ -18,7 +18,7 @@ from time import perf_counter
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
 from polyvm.codegen.space import code_space
-from polyvm.engine import perfmap
+from polyvm.engine import perfmap, reclaim
 from polyvm.engine.compiler import Compiler
 from polyvm.engine.exits import taken_often, trampoline
 from polyvm.engine.grow import Counted, Header, LiveBlocks, grow
@@ -63,6 +63,7 @@ class Counters:
         self.instructions = 0  # guest instructions in compiled regions
         self.regions = {QUICK: 0, FULL: 0}  # that came into use
         self.compile_seconds = {QUICK: 0.0, FULL: 0.0}  # of the compiler's process
+        self.cleared = 0  # times that all regions were dropped because memory was used up
         self.queue = self.queue_most = 0  # hot blocks and requests that wait
         self.pages = self.page_hits = 0  # of code that the disk was asked about
 
@@ -154,6 +155,8 @@ class Jit:
         self._compiler = Compiler()
         self._mapped = bool(os.environ.get("POLYVM_PERF"))
         self._retired: list[Installed] = []
+        self._forgotten: list[Installed] = []
+        self.cores: list[Core] = []
         self._trusted: Arena | None = None  # memory for which `stop_trusting` was called
 
     # -- cores ------------------------------------------------------------------------------------------------
@@ -162,6 +165,7 @@ class Jit:
         """Let `core` use the translations and take samples."""
         if self.noted.joined(core):
             self.reset()
+        reclaim.join(self, core)
         core.set_field("translations", self._address)
         core.jit_seen = core.jit_booked = core.get_field("executed")
         core.jit_installed = 0
@@ -171,6 +175,8 @@ class Jit:
 
     def detach(self, core: Core) -> None:
         """`core` ends."""
+        if core in self.cores:
+            self.cores.remove(core)
 
     def finish(self) -> None:
         """A forked child ends, in which there is nothing to close."""
@@ -178,17 +184,31 @@ class Jit:
     def reset(self) -> None:
         """Other guest memory: nothing that was compiled holds."""
         with self.lock:
-            self._generation += 1
             self.noted.forget()
             self._tallies.clear()
-            ctypes.memset(self._address, 0, self._size)
             self._retired += self.regions.values()
-            self.regions.clear()
-            for known in (self._settled, self._renewed, self._pages, self._loaded, self._quick, self._within, self._improved,
-                          self._warm, self._remade):  # fmt: skip
-                known.clear()
-            self._installed.clear()
-            self._worthy.clear()
+            self._clear()
+
+    def _clear(self) -> None:
+        self._generation += 1
+        ctypes.memset(self._address, 0, self._size)
+        for known in (self.regions, self._settled, self._renewed, self._pages, self._loaded, self._quick, self._within,
+                      self._improved, self._warm, self._remade, self._installed, self._worthy):  # fmt: skip
+            known.clear()
+        for core in self.cores:
+            core.jit_installed = 0
+
+    @property
+    def is_tallied(self) -> bool:
+        """True if somebody will want to know what regions counted."""
+        return bool(self._tallies)
+
+    def forget(self) -> None:
+        """The memory of all regions is given back. Their records are kept until the next time: a core may be reading them."""
+        self._forgotten = [*self._retired, *self.regions.values()]
+        self._retired.clear()
+        self._clear()
+        self.counters.cleared += 1
 
     def stop_trusting(self, arena: Arena) -> None:
         """From now on regions check their accesses: the host does not do it any more."""
@@ -201,6 +221,7 @@ class Jit:
         self.lock = _thread.allocate_lock()
         self._compiler.abandon()
         self._asked.clear()
+        reclaim.after_fork(self)
 
     def close(self) -> None:
         """End the compiler's process, and let go of what the disk has too much of."""
@@ -221,6 +242,7 @@ class Jit:
             self.counters.ticks += 1
             self.tiers.book(core, self.at(core))
             self._collect()
+            reclaim.give_back(self, now=self.forced)
             if self.forced:
                 self._force(core)
                 left = _NEVER

@@ -26,6 +26,7 @@ class Statistics(NamedTuple):
     `queue`, `queue_most`  hot blocks and requests that wait: when the JIT looked last, and at most
     `pages`, `page_hits`  pages of code that the disk was asked about, and those for which it had regions
     `attached`       times that a block was found in the translation table
+    `code`           bytes of compiled code and of what it writes, `cleared` times that all was dropped because they were too many
     `resumes`        times that compiled code left an instruction to the interpreter
     """
 
@@ -55,6 +56,8 @@ class Statistics(NamedTuple):
     page_hits: int = 0
     attached: int = 0
     resumes: int = 0
+    code: int = 0
+    cleared: int = 0
 
     def __add__(self, other: object) -> Statistics:
         if not isinstance(other, Statistics):
