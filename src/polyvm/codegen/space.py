@@ -18,6 +18,7 @@ from polyvm.mem.host import HUGE_PAGES, MAP_FIXED, MAP_NORESERVE, host_advise, h
 
 _SIZE = 1 << 27  # of the code, and of the data
 _PAGE = 4096
+_CHUNK = 1 << 20
 LINE = 64  # what pieces are aligned to
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
 _NEW, _READY = mmap.PROT_READ | mmap.PROT_WRITE, mmap.PROT_READ | mmap.PROT_EXEC
@@ -85,7 +86,8 @@ class CodeSpace:
         """Everything may be handed out again: nothing refers to it any more. What goes there nevertheless is stopped."""
         with self._lock:
             used = self._code - self.start
-            self.put(self.start, b"\xcc" * used)
+            for at in range(self.start, self.start + used, _CHUNK):
+                self.put(at, b"\xcc" * min(_CHUNK, self.start + used - at))
             for at, size in ((self.end, self._data - self.end), (self.faults, 8 * (used // LINE + 1))):
                 host_mmap(at, -(-size // _PAGE) * _PAGE or _PAGE, _NEW, _FLAGS | MAP_FIXED, -1, 0)
             host_advise(self.end, _SIZE, HUGE_PAGES)

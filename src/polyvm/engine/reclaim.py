@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from polyvm.engine.jit import Jit
 
 _PATIENCE = 1.0  # seconds until cores have to be out
-_INTERVAL = 1.0  # seconds between two times
+_INTERVAL = 1.0  # seconds between two times …
+_RESPITE = 30.0  # … and so many more if they did not come out
 
 
 class _Process:
@@ -70,7 +71,10 @@ def give_back(jit: Jit, *, now: bool = False) -> bool:
                 return False
             taken.append(other)
         jits = [jit, *others]
-        if any(one.is_tallied for one in jits) or not _all_out([core for one in jits for core in one.cores]):
+        if any(one.is_tallied for one in jits):
+            return False
+        if not _all_out([core for one in jits for core in one.cores]):
+            _process.last = perf_counter() + _RESPITE
             return False
         for one in jits:
             one.forget()
