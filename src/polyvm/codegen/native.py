@@ -107,7 +107,7 @@ _QUICK = ("instruction_combine",)
 # LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's registers are still stack slots.
 _FIRST = ("sroa", "instruction_combine", "simplify_cfg")
 # For code without loops that have a copy: the whole pipeline takes several times as long and finds little more. NewGVN must not
-# be among these: it has miscompiled a region of liblzma (aarch64).
+# be among these: it has miscompiled a region of a compression library.
 _STRAIGHT = ("sroa", "simplify_cfg", "instruction_combine", "sccp", "aggressive_dce", "simplify_cfg", "instruction_combine")
 
 
