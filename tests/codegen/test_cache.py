@@ -93,9 +93,9 @@ def test_trim_removes_what_was_not_used_for_longest() -> None:
 def test_a_list_that_was_read_outlives_what_nobody_used() -> None:
     """What it names can be found by it only."""
     one = cache.key("one")
-    cache.append("list", one)
     cache.store(one, bytes(1000))
     cache.store("other", bytes(1000))
+    cache.append("list", one)
     for name in cache.names():
         os.utime(Path(cache.directory()) / name, (1, 1))
     assert cache.lines("list") == [one]
