@@ -273,6 +273,22 @@ def test_a_region_that_the_compiler_refuses_is_left_to_the_interpreter(monkeypat
     machine.close()
 
 
+def hanging(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """The compiler stops at its first request, and patience ends when it has so many; the heads of all that are made."""
+    send, sent = Compiler.send, []
+
+    def hang(self: Compiler, spec: RegionSpec) -> int | None:
+        number = send(self, spec)
+        sent.append(spec.head)
+        if len(sent) == 1:
+            os.kill(self._pid, signal.SIGSTOP)
+        monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 0.0 if len(sent) == most else 60.0)
+        return number
+
+    monkeypatch.setattr(Compiler, "send", hang)
+    return sent
+
+
 def hot_loops(count: int) -> str:
     """A program that goes through so many loops in turn, none of which reaches another without a call."""
     calls = "".join(f"call loop{i}\n" for i in range(count))
@@ -282,17 +298,7 @@ def hot_loops(count: int) -> str:
 
 
 def test_what_a_compiler_that_hangs_was_asked_for_beside_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    send, sent = Compiler.send, []
-
-    def hang(self: Compiler, spec: RegionSpec) -> int | None:
-        number = send(self, spec)
-        sent.append(spec.head)
-        if len(sent) == 1:
-            os.kill(self._pid, signal.SIGSTOP)
-        monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 0.0 if len(sent) == 4 else 60.0)  # as many as it takes
-        return number
-
-    monkeypatch.setattr(Compiler, "send", hang)
+    sent = hanging(monkeypatch, 4)  # as many as it takes
     machine = Machine("quick:0.001")
     machine.put(hot_loops(12))
     machine.core.x[10] = 1 << 40
@@ -326,19 +332,7 @@ def test_a_compiler_that_dies_is_replaced_a_few_times(monkeypatch: pytest.Monkey
 
 
 def test_a_compiler_that_hangs_is_killed_and_its_region_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    send, sent = Compiler.send, []
-
-    def hang(self: Compiler, spec: RegionSpec) -> int | None:
-        number = send(self, spec)
-        sent.append(spec.head)
-        if len(sent) == 1:
-            os.kill(self._pid, signal.SIGSTOP)
-            monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 0.0)
-        else:
-            monkeypatch.setattr("polyvm.engine.compiler._PATIENCE", 60.0)
-        return number
-
-    monkeypatch.setattr(Compiler, "send", hang)
+    sent = hanging(monkeypatch, 1)
     machine = Machine("quick:0")
     machine.put(LOOP)
     machine.core.x[10] = 50

@@ -57,30 +57,29 @@ def after_fork(jit: Jit) -> None:
         core.inside = False
 
 
-def give_back(jit: Jit, *, now: bool = False) -> bool:
+def give_back(jit: Jit, *, now: bool = False) -> None:
     """Give all memory of compiled code back, if there is little left and nothing is in the way; to be called with the lock of
     `jit`. `now`: even if that was done a moment ago."""
     space = code_space()
     if not space.crowded or not (now or perf_counter() - _process.last >= _INTERVAL) or not _process.gate.acquire(blocking=False):
-        return False
+        return
     taken: list[Jit] = []
     try:
         others = [other for other in _process.jits if other is not jit]
         for other in others:
             if not other.lock.acquire(blocking=False):
-                return False
+                return
             taken.append(other)
         jits = [jit, *others]
         if any(one.is_tallied for one in jits):
-            return False
+            return
         if not _all_out([core for one in jits for core in one.cores]):
             _process.last = perf_counter() + _RESPITE
-            return False
+            return
         for one in jits:
             one.forget()
         space.clear()
         _process.last = perf_counter()
-        return True
     finally:
         for other in taken:
             other.lock.release()
