@@ -11,7 +11,7 @@ import mmap
 import struct
 
 from polyvm.errors import EngineError
-from polyvm.mem.host import HUGE_PAGES, MAP_NORESERVE, host_advise, host_mmap, host_mprotect, host_munmap
+from polyvm.mem.host import HUGE_PAGES, LARGE_PAGE, MAP_NORESERVE, host_advise, host_mmap, host_mprotect, host_munmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ MAGIC = b"PVCOPY01"
 HEAD = struct.Struct("<8s6I")  # magic, functions, bytes of their names, of entries, holes, code, of what a range begins with
 RANGE = 1 << 26
 _STEP = 1 << 18  # bytes made writable at a time, while large pages would be a waste
-_LARGE = 1 << 21
 _PAGE = 4096
 _RX, _RW = mmap.PROT_READ | mmap.PROT_EXEC, mmap.PROT_READ | mmap.PROT_WRITE
 
@@ -61,15 +60,15 @@ class Copies:
     def __init__(self) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         self.stencils: Stencils | None = None
-        self._reserved = host_mmap(0, RANGE + _LARGE, 0, flags, -1, 0)
-        self.address = -(-self._reserved // _LARGE) * _LARGE
+        self._reserved = host_mmap(0, RANGE + LARGE_PAGE, 0, flags, -1, 0)
+        self.address = -(-self._reserved // LARGE_PAGE) * LARGE_PAGE
 
     def begin(self, stencils: Stencils) -> int:
         """Put there what stencils refer to; where copies may begin."""
         self.stencils = stencils
         start = stencils.start
         size = -(-len(start) // _PAGE) * _PAGE
-        host_advise(self.address + _LARGE, RANGE - _LARGE, HUGE_PAGES)
+        host_advise(self.address + LARGE_PAGE, RANGE - LARGE_PAGE, HUGE_PAGES)
         host_mprotect(self.address, size, _RW)
         ctypes.memmove(self.address, start, len(start))
         host_mprotect(self.address, size, _RX)
@@ -78,9 +77,9 @@ class Copies:
     def open(self, at: int) -> int:
         """Make what follows `at` writable; up to where, or 0 if nothing is left."""
         first = self._first(at)
-        end = first + (_STEP if first < self.address + _LARGE else _LARGE)
+        end = first + (_STEP if first < self.address + LARGE_PAGE else LARGE_PAGE)
         if end - at < _PAGE:
-            end += _LARGE
+            end += LARGE_PAGE
         if end > self.address + RANGE:
             return 0
         host_mprotect(first, end - first, _RW)
@@ -89,7 +88,7 @@ class Copies:
     def _first(self, at: int) -> int:
         """The start of the page, or from some size on of the large page: code that is spread over many small ones executes
         slowly."""
-        return at & (-_PAGE if at < self.address + _LARGE else -_LARGE)
+        return at & (-_PAGE if at < self.address + LARGE_PAGE else -LARGE_PAGE)
 
     def close(self, at: int, end: int) -> None:
         """Make it executable again."""
@@ -97,4 +96,4 @@ class Copies:
 
     def free_all(self) -> None:
         """Give the range back."""
-        host_munmap(self._reserved, RANGE + _LARGE)
+        host_munmap(self._reserved, RANGE + LARGE_PAGE)

@@ -27,7 +27,16 @@ from polyvm.engine.modes import FLUSH, HOST_FLUSHES, SUBNORMAL, rounding_table
 from polyvm.errors import MemoryFault, UsageError
 from polyvm.isa import get as get_isa
 from polyvm.mem.attributes import SIZE_BITS
-from polyvm.mem.host import COLLAPSE, HUGE_PAGES, MAP_NORESERVE, clock_address, host_advise, host_mmap, host_munmap
+from polyvm.mem.host import (
+    COLLAPSE,
+    HUGE_PAGES,
+    LARGE_PAGE,
+    MAP_NORESERVE,
+    clock_address,
+    host_advise,
+    host_mmap,
+    host_munmap,
+)
 from polyvm.vcpu import exits
 
 TYPE_CHECKING = False
@@ -46,7 +55,7 @@ _SLICES = 4.0
 _UNLIMITED = (1 << 63) - 1
 _M64 = (1 << 64) - 1
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
-_BUCKETS, _LARGE = 8 << BUCKET_BITS, 2 << 20  # bytes; of a large page
+_BUCKETS = 8 << BUCKET_BITS  # bytes
 _RW = mmap.PROT_READ | mmap.PROT_WRITE
 # IR flag bit ↔ MXCSR bit.
 _FLAG_BITS = ((1, 5), (2, 4), (4, 3), (8, 2), (16, 0))
@@ -178,8 +187,8 @@ class Core:
         self._record = record
         self._size = -(-record.size // 4096) * 4096
         # Side by side, so that large pages can hold them.
-        self._reserved = host_mmap(0, self._size + _BUCKETS + ARENA_BYTES + _LARGE, _RW, _PRIVATE, -1, 0)
-        self._cpu = -(-self._reserved // _LARGE) * _LARGE
+        self._reserved = host_mmap(0, self._size + _BUCKETS + ARENA_BYTES + LARGE_PAGE, _RW, _PRIVATE, -1, 0)
+        self._cpu = -(-self._reserved // LARGE_PAGE) * LARGE_PAGE
         self._buckets = self._cpu + self._size
         self._code = self._buckets + _BUCKETS
         self._large = False
@@ -279,7 +288,7 @@ class Core:
         if self._cpu:
             if self.jit_source is not None and self.jit_source.jit is not None:
                 self.jit_source.jit.detach(self)
-            host_munmap(self._reserved, self._size + _BUCKETS + ARENA_BYTES + _LARGE)
+            host_munmap(self._reserved, self._size + _BUCKETS + ARENA_BYTES + LARGE_PAGE)
             self._copies.free_all()
             self._cpu = 0
 
@@ -467,7 +476,7 @@ class Core:
         if not self._large:
             self._large = True
             host_advise(self._cpu, self._size + _BUCKETS + ARENA_BYTES, HUGE_PAGES)
-            host_advise(self._cpu, -(-(self._size + _BUCKETS) // _LARGE) * _LARGE, COLLAPSE)
+            host_advise(self._cpu, -(-(self._size + _BUCKETS) // LARGE_PAGE) * LARGE_PAGE, COLLAPSE)
 
     def known(self, pc: int) -> int:
         """Host address of the decoded block at `pc`, or 0."""

@@ -26,7 +26,7 @@ MAP_NORESERVE = 0x4000
 HUGE_PAGES, COLLAPSE = 14, 25  # advice: MADV_HUGEPAGE, MADV_COLLAPSE (since Linux 6.1)
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _FAILED = (1 << 64) - 1
-_PAGE = 1 << 12
+_PAGE, LARGE_PAGE = 1 << 12, 2 << 20
 
 
 def clock_address() -> int:
