@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,23 +84,24 @@ def test_cores_that_run_meanwhile_come_out_and_go_on(arena: Arena, monkeypatch: 
     source = JitSource.parse("quick:0.001")
     cores = [Core("riscv64", arena) for _ in range(4)]
     ends: list[int] = []
+    deadline = perf_counter() + 120  # how fast code fills depends on the compiler's share of the machine
 
     def go(core: Core, rounds: int) -> None:
-        ends.append(core.run())
-        if core.x[10] != expected(rounds):
-            ends.append(-1)
+        while source.add_to(core.statistics()).cleared < 3 and perf_counter() < deadline:
+            core.pc, core.x[10], core.x[11] = CODE, 0, rounds
+            ends.append(core.run())
+            if core.x[10] != expected(rounds):
+                ends.append(-1)
 
     threads: list[threading.Thread] = []
     for core in cores:
-        rounds = random.randrange(100_000, 300_000)
         core.use_jit(source)
-        core.pc, core.x[11] = CODE, rounds
-        threads.append(threading.Thread(target=go, args=(core, rounds)))
+        threads.append(threading.Thread(target=go, args=(core, random.randrange(50_000, 150_000))))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ends == [exits.SYSCALL] * len(cores)
+    assert set(ends) == {exits.SYSCALL}
     assert source.add_to(cores[0].statistics()).cleared >= 3
     source.close()
     for core in cores:
