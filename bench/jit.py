@@ -2,13 +2,13 @@
 
     python bench/jit.py [--guest riscv64|aarch64] [--only NAME-OR-KIND,…] [--repeat N] [--sysroot DIR] [--json FILE]
 
-For each program one run with only the interpreter in the cache (cold); further ones until one compiles nothing new (at most four);
-then the best of N that find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native code. Kinds: integer and floating are C
-sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian, loops that are hot for seconds; flat, much
-code of which nothing is hot for long; start, programs that end at once. Native is then the host's program of that name, where
-there is one, which may be another version; openssl's is told by OPENSSL_ia32cap not to use what riscv64 has no counterpart of (SHA,
-AES and vector instructions), but may use all beside aarch64. Outputs are compared. Where a program measures itself for some time (openssl speed), the seconds
-are those of a fixed number of operations at that rate.
+For each program one run with only the interpreter and its stencils in the cache (cold); further ones until one compiles nothing new
+(at most four); then the best of N that find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native
+code. Kinds: integer and floating are C sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian,
+loops that are hot for seconds; flat, much code of which nothing is hot for long; start, programs that end at once. Native is then
+the host's program of that name, where there is one, which may be another version; openssl's is told by OPENSSL_ia32cap not to use
+what riscv64 has no counterpart of (SHA, AES and vector instructions), but may use all beside aarch64. Outputs are compared. Where a
+program measures itself for some time (openssl speed), the seconds are those of a fixed number of operations at that rate.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class Row:
 
 
 class Runner:
-    """Runs commands for `guest` in `folder`; `empty` is a cache with the interpreter."""
+    """Runs commands for `guest` in `folder`; `empty` is a cache with the interpreter and its stencils."""
 
     def __init__(self, folder: Path, guest: str, sysroot: str, repeat: int) -> None:
         self.folder, self.guest, self.sysroot, self.repeat = folder, guest, sysroot, repeat
         self.empty, self.cache, self.stats = folder / "empty", folder / "cache", folder / "stats"
         subprocess.run([*COMMAND, "demo", guest], check=True, stdout=subprocess.DEVNULL,
-                       env={**os.environ, "POLYVM_CACHE": str(self.empty), "POLYVM_JIT": "off"})  # fmt: skip
+                       env={**os.environ, "POLYVM_CACHE": str(self.empty), "POLYVM_JIT": "stencil:0"})  # fmt: skip
 
     def timed(self, program: Program, command: list[str], variables: dict[str, str]) -> tuple[float, bytes]:
         """Seconds, and standard output."""

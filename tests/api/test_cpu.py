@@ -173,7 +173,7 @@ def test_mistakes_get_a_sentence(cpu: Cpu) -> None:
         cpu.regs["q0"]
 
 
-@pytest.mark.parametrize("mode", ["auto:0.01", "quick:0", "full:0"])
+@pytest.mark.parametrize("mode", ["auto:0.01", "stencil:0", "quick:0", "full:0"])
 def test_compiled_code_counts_blocks_when_it_is_told_to(mode: str) -> None:
     with Cpu("riscv64", jit=mode) as cpu:
         cpu.map(CODE, 0x1000, "rx")

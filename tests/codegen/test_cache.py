@@ -66,6 +66,19 @@ def test_concurrent_writers_never_show_a_torn_entry() -> None:
         assert pool.map(_hammer, [1, 2, 3]) == [0, 0, 0]
 
 
+def test_who_does_not_want_to_wait_learns_that_others_are_at_it() -> None:
+    with cache.making("a") as first:
+        assert not first.busy
+        with cache.making("a", wait=False) as second:
+            assert second.busy
+        with cache.making("a", wait=False) as third:
+            assert third.busy
+        with cache.making("b", wait=False) as other:
+            assert not other.busy
+    with cache.making("a", wait=False) as again:
+        assert not again.busy
+
+
 def test_a_read_only_directory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYVM_CACHE", "/proc/nowhere")
     assert cache.store("a", b"x") is False

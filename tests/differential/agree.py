@@ -6,8 +6,9 @@
 Each stream is a piece of code with loops, branches, calls and jumps through registers over random instructions of all extensions,
 on memory between pages that are not there; some end in a fault, some are stopped at a random place and go on. It starts from
 several random states. A way to run is compared with the evaluator in all registers, memory, what ended it, and the number of
-instructions. Ways: `off` interprets; `quick:0` and `full:0` compile each block before its first execution; `quick` and `full` compile
-what grows from the counts of a first run, loops and all. The first disagreement is reduced and printed.
+instructions. Ways: `off` interprets; `stencil:0` copies code for each block, `quick:0` and `full:0` compile each block before its
+first execution; `quick` and `full` compile what grows from the counts of a first run, loops and all. The first disagreement is reduced
+and printed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tests.differential.guests import AnyMaker
     from tests.differential.pieces import Maker
 
-WAYS = ("off", "quick:0", "full:0", "quick", "full")
+WAYS = ("off", "stencil:0", "quick:0", "full:0", "quick", "full")
 STEP = 0x4000  # from one stream's code to the next one's
 MOST = 200_000  # instructions: a stream that takes more is not what it should be
 BATCH = 40  # streams on one core
@@ -237,7 +238,8 @@ class Bench:
 
     def regions(self) -> int:
         """How many were made."""
-        return self.source.add_to(self.core.statistics()).regions
+        counts = self.source.add_to(self.core.statistics())
+        return counts.regions + counts.exits.get("stamp", 0)
 
     def close(self) -> None:
         """Give all back."""

@@ -38,7 +38,7 @@ COMPILED_STREAMS = int(os.environ.get("POLYVM_COMPILED", "25"))
 CASES = [("riscv64", group) for group in GROUPS] + [("aarch64", group) for group in aarch64.GROUPS]
 BROAD = ("integer", "float", "half", "all")  # groups of many modules; the others take fewer turns
 TURNS = [(guest, group, turn) for guest, group in CASES for turn in range(ROUNDS if group in BROAD else ROUNDS // 4 or 1)]
-COMPILED = [("quick:0", *case) for case in CASES] + [("full:0", *case) for case in CASES if case[1] in BROAD]
+COMPILED = [(jit, *case) for jit in ("stencil:0", "quick:0") for case in CASES] + [("full:0", *case) for case in CASES if case[1] in BROAD]
 
 
 @pytest.mark.parametrize(("guest", "group", "turn"), TURNS)
@@ -52,7 +52,8 @@ def test_compiled_code_agrees_with_qemu(
 ) -> None:
     load(guest)
     monkeypatch.setenv("POLYVM_CACHE", str(tmp_path / "cache"))  # random code is not worth keeping
-    compare(guest, group, f"{SEED}/{group}/{jit}", COMPILED_STREAMS, tmp_path, jit)
+    number = STREAMS if jit == "stencil:0" else COMPILED_STREAMS
+    compare(guest, group, f"{SEED}/{group}/{jit}", number, tmp_path, jit)
 
 
 def compare(guest: str, group: str, seed: str, number: int, tmp_path: Path, jit: str) -> None:

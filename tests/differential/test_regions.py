@@ -22,7 +22,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return target, subprocess.run([*guest.qemu, target, "20"], capture_output=True, check=True).stdout
 
 
-@pytest.mark.parametrize("jit", ["off", "quick:0", "full:0", "auto:0.01"])
+@pytest.mark.parametrize("jit", ["off", "stencil:0", "quick:0", "full:0", "auto:0.01"])
 def test_a_program_prints_the_same_however_it_is_compiled(program: tuple[Path, bytes], jit: str) -> None:
     target, expected = program
     command = [sys.executable, "-m", "polyvm", "run", f"--jit={jit}", str(target), "20"]

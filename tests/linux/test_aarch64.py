@@ -88,7 +88,7 @@ def test_no_field_says_what_linux_does_not_show(tmp_path: Path) -> None:
             assert value & HIDDEN.get(place, 0) == (0x11 if place == (4, 0) else HIDDEN.get(place, 0))
 
 
-@pytest.mark.parametrize("jit", ["off", "quick:0", "full:0"])
+@pytest.mark.parametrize("jit", ["off", "stencil:0", "quick:0", "full:0"])
 def test_a_fault_between_accesses_leaves_the_base_alone(jit: str, tmp_path: Path) -> None:
     """The address, pc and registers are those under qemu, which has loaded a part already into vector registers; polyvm has not."""
     program = AARCH64.build(FOLDER / "parts.c", tmp_path / "parts", "-O2", "-static")

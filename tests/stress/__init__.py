@@ -21,11 +21,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from polyvm.codegen import cache
+from polyvm.engine.interpreter import load
 from tests.guests import RISCV64, Guest
 
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in (HERE / "programs").glob("*.c")))
-MODES = ("auto", "auto:0.01", "auto:0.001", "quick:0.001", "full:0.001", "quick:0", "full:0", "off")
+MODES = ("auto", "auto:0.01", "auto:0.001", "quick:0.001", "full:0.001", "quick:0", "full:0", "stencil:0", "off")
 SIZES = ("0", "1", "1024", "1024")
 PATIENCE = 120.0  # seconds of processor time that a round may take, of a clock while it takes none
 
@@ -99,9 +101,12 @@ class Stress:
         for name in NAMES:
             command = [guest.cc, "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", folder / name]
             subprocess.run([*command, HERE / "programs" / f"{name}.c"], check=True)
-        demo = [sys.executable, "-m", "polyvm", "demo", guest.name]
-        subprocess.run(demo, check=True, stdout=subprocess.DEVNULL, env=self._environment("1024") | {"POLYVM_JIT": "off"})
-        self._interpreter = {path.name: path.read_bytes() for path in self.cache.iterdir()}
+        native = load(guest.name)
+        native.stencils(wait=True)
+        usual = Path(cache.directory())
+        self._interpreter = {name: (usual / name).read_bytes() for name in (native.identity, cache.key("stencils", native.identity))}
+        for name, data in self._interpreter.items():
+            (self.cache / name).write_bytes(data)
 
     def _environment(self, size: str) -> dict[str, str]:
         return {**os.environ, "POLYVM_CACHE": str(self.cache), "POLYVM_CACHE_SIZE": size}
@@ -154,7 +159,7 @@ class Stress:
                 f"  qemu {expected.stdout!r}")  # fmt: skip
 
     def _sabotage(self) -> None:
-        """Damage entries of the cache, but for the interpreter."""
+        """Damage entries of the cache, but for the interpreter and its stencils."""
         rng = random.Random(f"{self.seed}/cache")
         while not self._ended.wait(rng.uniform(0.02, 0.3)):
             found = sorted(set(os.listdir(self.cache)) - self._interpreter.keys())

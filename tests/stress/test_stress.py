@@ -19,7 +19,7 @@ def stress(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("mode", ["off", "quick:0.001", "full:0.001"])
+@pytest.mark.parametrize("mode", ["off", "stencil:0", "quick:0.001", "full:0.001"])
 def test_a_program_says_what_it_says_under_qemu(stress: Stress, name: str, mode: str) -> None:
     assert not stress.once(Round(name, ["3", "60", "2"], mode, "1024", 0.0))
 

@@ -41,9 +41,9 @@ RUN = [
     Option("--max-instructions", "max_instructions", VALUE, "N",
            "End with status 124 once N instructions were executed."),
     Option("--jit", "jit", VALUE, "MODE",
-           "Compile what is hot: auto (default: first quickly, then well), quick, full, stencil (copies of the "
-           "interpreter's code, no LLVM), or off; MODE:N sets how many slices of 16,384 instructions (for stencil: entries of "
-           "a block) make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
+           "Compile what is hot: auto (default: in turn what follows), stencil (copies of the interpreter's code, no LLVM), "
+           "quick, full (well), or off; MODE:N sets how many slices of 16,384 instructions (for stencil: entries of a block) "
+           "make code hot, 0 compiles all before it runs. Default $POLYVM_JIT."),
     Option("--profile", "profile", VALUE, "FILE",
            "Interpret everything, and write to FILE how often each block of code was executed, for polyvm aot."),
     Option("--dump", "dump", VALUE, "WHAT[,WHAT]",

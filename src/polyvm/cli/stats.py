@@ -33,6 +33,9 @@ def record(summary: Summary) -> dict[str, object]:
         "compile_seconds": round(counts.compile_seconds, 6),
         "links": counts.links,
         "lookups": counts.lookups,
+        "jump_cache_hits": counts.jump_hits,
+        "inline_cache_hits": counts.inline[0] - counts.inline[1],
+        "inline_cache_misses": counts.inline[1],
         "exits": counts.exits,
         "tiers": {
             name: {"instructions": done, "seconds": round(spent, 6)} for name, done, spent in zip(
@@ -65,6 +68,10 @@ def mips(summary: Summary) -> float:
     return summary.statistics.instructions / summary.seconds / 1e6 if summary.seconds > 0 else 0.0
 
 
+def _share(hits: int, misses: int) -> str:
+    return f"{hits / (hits + misses):.2%}" if hits or misses else "-"
+
+
 def _tier(instructions: int, seconds: float) -> str:
     return f"{instructions:,} instructions, {seconds:.3f} s"
 
@@ -93,6 +100,9 @@ def as_table(summary: Summary) -> str:
         ("invalidations", f"{counts.invalidations:,}"),
         ("chained jumps", f"{counts.links:,}"),
         ("looked-up jumps", f"{counts.lookups:,}"),
+        ("jump cache", f"{counts.jump_hits:,} jumps found, {_share(counts.jump_hits, counts.lookups)}"),
+        ("inline caches", f"{counts.inline[0]:,} jumps through registers in quick code, "
+                          f"{_share(counts.inline[0] - counts.inline[1], counts.inline[1])} stayed in their region"),
         ("left over", f"{counts.resumes:,} times an instruction of compiled code, to the interpreter"),
         ("exits", reasons or "none"),
         ("threads", f"{summary.threads}"),

@@ -51,10 +51,10 @@ def _used(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def load(name: str) -> bytes | None:
-    """The content of entry `name`, or None if it is missing or damaged."""
+def load(name: str, folder: str = "") -> bytes | None:
+    """The content of entry `name`, in `directory` or another folder, or None if it is missing or damaged."""
     try:
-        with open(os.path.join(directory(), name), "rb") as file:
+        with open(os.path.join(folder or directory(), name), "rb") as file:
             data = _used(file)
     except OSError:
         return None
@@ -67,12 +67,13 @@ def load(name: str) -> bytes | None:
     return payload
 
 
-def store(name: str, payload: bytes) -> bool:
+def store(name: str, payload: bytes, folder: str = "") -> bool:
     """Write entry `name`; False where the file system does not allow it (a cache is never required)."""
-    path = os.path.join(directory(), name)
+    folder = folder or directory()
+    path = os.path.join(folder, name)
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        os.makedirs(directory(), mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(_MAGIC + blake2b(payload, digest_size=_DIGEST).digest() + payload)
         os.replace(temporary, path)
@@ -86,28 +87,36 @@ def store(name: str, payload: bytes) -> bool:
 
 
 class making:  # noqa: N801
-    """While an entry that takes long is made: other processes that want the same wait here, and then find it."""
+    """While an entry that takes long is made: other processes that want the same wait here, and then find it, or where they do
+    not want to `wait` find that `busy` is true."""
 
-    def __init__(self, name: str) -> None:
-        self._path = os.path.join(directory(), f"{name}.lock")
+    def __init__(self, name: str, folder: str = "", *, wait: bool = True) -> None:
+        self._folder = folder or directory()
+        self._path = os.path.join(self._folder, f"{name}.lock")
         self._fd = -1
+        self._wait = wait
+        self.busy = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> making:
         try:
             import fcntl
 
-            os.makedirs(directory(), mode=0o700, exist_ok=True)
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            fcntl.flock(self._fd, fcntl.LOCK_EX if self._wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.busy = True
         except OSError:
             pass  # a cache is never required
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
-            try:
-                os.unlink(self._path)
-            except OSError:
-                pass
+            if not self.busy:
+                try:
+                    os.unlink(self._path)
+                except OSError:
+                    pass
             os.close(self._fd)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import marshal
 import os
 import signal
-import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -68,14 +67,11 @@ class Compiler:
         import fcntl
         import socket
 
-        import polyvm
-        from polyvm.engine.spawn import start_hidden
+        from polyvm.engine.spawn import start_python
 
         if self._starts >= _STARTS:
             return False
         self._starts += 1
-        root = os.path.dirname(os.path.dirname(polyvm.__file__))
-        code = f"import sys; sys.path.insert(0, {root!r}); from polyvm.engine.worker import main; main()"
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -83,7 +79,7 @@ class Compiler:
                 ours.close()
                 self._socket = socket.socket(fileno=high)
                 self._socket.setblocking(False)
-                self._pid = start_hidden(sys.executable, [sys.executable, "-c", code], dict(os.environ), theirs.fileno())
+                self._pid = start_python("from polyvm.engine.worker import main; main()", theirs.fileno())
         except (OSError, EngineError):
             self._socket = None
             return False

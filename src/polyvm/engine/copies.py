@@ -22,6 +22,7 @@ HEAD = struct.Struct("<8s6I")  # magic, functions, bytes of their names, of entr
 RANGE = 1 << 26
 _STEP = 1 << 18  # bytes made writable at a time, while large pages would be a waste
 _PAGE = 4096
+ROOM = 4096  # what most blocks take
 _RX, _RW = mmap.PROT_READ | mmap.PROT_EXEC, mmap.PROT_READ | mmap.PROT_WRITE
 
 
@@ -74,12 +75,11 @@ class Copies:
         host_mprotect(self.address, size, _RX)
         return self.address + -(-len(start) // 64) * 64
 
-    def open(self, at: int) -> int:
-        """Make what follows `at` writable; up to where, or 0 if nothing is left."""
+    def open(self, at: int, room: int) -> int:
+        """Make what follows `at` writable, `room` bytes or more; up to where, or 0 if nothing is left."""
         first = self._first(at)
-        end = first + (_STEP if first < self.address + LARGE_PAGE else LARGE_PAGE)
-        if end - at < _PAGE:
-            end += LARGE_PAGE
+        step = _STEP if first < self.address + LARGE_PAGE else LARGE_PAGE
+        end = first + -(-(at + room - first) // step) * step
         if end > self.address + RANGE:
             return 0
         host_mprotect(first, end - first, _RW)

@@ -8,7 +8,7 @@ import mmap
 import os
 
 from polyvm.codegen.space import code_space
-from polyvm.engine.copies import RANGE, Copies
+from polyvm.engine.copies import RANGE, ROOM, Copies
 from polyvm.engine.interpreter import load
 from polyvm.engine.layout import (
     ARENA_BYTES,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 JIT_MODES = ("off", "stencil", "quick", "full", "auto")
 _WARM = 256  # entries until a block gets stencils
 _WARM_WAIT = 8  # slices in which such blocks are collected
+_UNMADE_WAIT = 1 << 13  # slices until the cache is asked again for stencils that are being made
 FIRST_TICK = 128  # slices until the JIT looks at a core for the first time
 _SLICES = 4.0
 _UNLIMITED = (1 << 63) - 1
@@ -90,9 +91,9 @@ class JitSource:
     @property
     def warm(self) -> int:
         """How often a block is entered until it gets stencils; -1: it never does."""
-        if self.mode != "stencil":
-            return -1
-        return int(self.threshold) if self.threshold != _SLICES else _WARM
+        if self.mode == "stencil":
+            return int(self.threshold) if self.threshold != _SLICES else _WARM
+        return int(self.threshold * _WARM / _SLICES) or -1 if self.mode == "auto" else -1
 
     def made(self, core: Core) -> Jit:
         """The compiler, made at the first call: for all cores like `core`."""
@@ -152,6 +153,7 @@ class JitSource:
             quick_regions=counters.regions[1], full_regions=counters.regions[2],
             quick_compile=counters.compile_seconds[1], full_compile=counters.compile_seconds[2],
             requests=counters.requested, queue=counters.queue, queue_most=counters.queue_most,
+            inline=self.jit.inline_caches(),
             pages=counters.pages, page_hits=counters.page_hits, code=code_space().used, cleared=counters.cleared,
         )  # fmt: skip
 
@@ -357,7 +359,11 @@ class Core:
         """Give the blocks that wait for it stencils."""
         copies = self._copies
         if copies.stencils is None:
-            stencils = self._native.stencils
+            wanted = self.jit_source is not None and self.jit_source.mode == "stencil"
+            stencils = self._native.stencils(wait=wanted)
+            if stencils is None:
+                self._set("warm_wait", _UNMADE_WAIT)
+                return
             free = copies.begin(stencils)
             self._set("stamp_start", copies.address)
             self._set("stamp_free", free)
@@ -366,10 +372,11 @@ class Core:
             self._set("stencil_holes", stencils.holes)
             self._set("stencil_code", stencils.code)
         self._set("warm_wait", _WARM_WAIT)
-        done = False
+        done, room, before = False, ROOM, 0
         while not done:
             at = self._get("stamp_at")
-            end = copies.open(at)
+            room, before = (2 * room if at == before else ROOM), at
+            end = copies.open(at, room)
             if not end:
                 self.flush()
                 return
@@ -720,6 +727,7 @@ class Core:
             invalidations=self._get("flushes"),
             links=self._get("links"),
             lookups=self._get("lookups"),
+            jump_hits=self._get("jump_hits"),
             attached=self._get("attached"),
             resumes=self._get("resumes"),
             exits={exits.NAMES[code]: count for code, count in sorted(self.exits.items())},

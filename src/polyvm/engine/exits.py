@@ -205,6 +205,6 @@ def restore(r: Runtime, saved: Value, note: Value) -> None:
     r.set_pc(cpu.get(), b.hload(note, I64, NOTE_PC))
     times = b.hload(note, I32, NOTE_COUNTED) + 1
     b.hstore(note, times, NOTE_COUNTED)
-    with b.if_(times.eq(_HOT)):
+    with b.if_((times & (_HOT - 1)).eq(0)):
         r.put(cpu.get(), "hot_exit", note)
     b.ret(b.const(I64, 0))

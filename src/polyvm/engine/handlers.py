@@ -488,6 +488,11 @@ class HandlerEmitter(Emitter):
         offset = self.temp(f"and i64 {self.temp(f'shl i64 {spread}, 3')}, {JUMP_CACHE_MASK}")
         return self.temp(f"add i64 {CPU}, {offset}")
 
+    def count(self, field: str) -> None:
+        """Add one to a field of the CPU record."""
+        more = self.temp(f"add i64 {self.load64(CPU, self.record[field])}, 1")
+        self.line(f"store i64 {more}, ptr {self.field(field)}, align 8")
+
     def op_indirect(self, v: Value) -> None:
         target = self.ref(v.args[0])
         entry = self.jump_cache_entry(target)
@@ -498,6 +503,7 @@ class HandlerEmitter(Emitter):
         self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
         self.tail("@lookup")
         self.place(hit)
+        self.count("jump_hits")
         block = self.load64(entry, self.record.jump_cache + 8)
         self.remember(block)
         self.enter(block)

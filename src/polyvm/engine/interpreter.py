@@ -14,7 +14,7 @@ from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject, link
 from polyvm.engine.copies import Stencils
 from polyvm.engine.layout import CpuRecord
-from polyvm.errors import UnsupportedError
+from polyvm.errors import EngineError, UnsupportedError
 from polyvm.isa import NAMES as ISA_NAMES
 from polyvm.isa import get as get_isa
 
@@ -39,12 +39,17 @@ _MOST_SHARES = 8  # of the interpreter, that are compiled side by side
 class NativeInterpreter:
     """The native functions of a loaded interpreter."""
 
-    __slots__ = ("_stencils", "flush", "identity", "install", "isa_name", "known", "object", "record", "run", "scan", "stamp")
+    __slots__ = (
+        "_asked", "_folder", "_stencils", "flush", "identity", "install", "isa_name", "known", "object", "record", "run", "scan",
+        "stamp",
+    )  # fmt: skip
 
     def __init__(self, isa_name: str, loaded: LoadedObject, record: CpuRecord, identity: str) -> None:
         self.isa_name = isa_name
         self.identity = identity
         self._stencils: Stencils | None = None
+        self._asked = False
+        self._folder = cache.directory()
         self.object = loaded
         self.record = record
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
@@ -57,19 +62,32 @@ class NativeInterpreter:
         self.known: Callable[[int, int], int] = binary(loaded.address("known"))
         self.install: Callable[[int, int], int] = binary(loaded.address("install"))
 
-    @property
-    def stencils(self) -> Stencils:
-        """The same handlers as stencils, from the cache or made at the first use."""
+    def stencils(self, *, wait: bool) -> Stencils | None:
+        """The same handlers as stencils. They lie beside the interpreter, wherever the environment says that the cache is now.
+        Where they do not yet, they are made; without `wait` by another process, and until then there are none."""
         if self._stencils is None:
             entry = cache.key("stencils", self.identity)
-            data = cache.load(entry)
-            if data is None:
-                from polyvm.engine.stencils import build
+            data = cache.load(entry, self._folder)
+            if data is None and wait:
+                from polyvm.engine.stencils import make
 
-                data = build(get_isa(self.isa_name))
-                cache.store(entry, data)
-            self._stencils = Stencils(data, self)
+                data = make(self.isa_name, entry, self._folder)
+            if data is not None:
+                self._stencils = Stencils(data, self)
+            elif not self._asked:
+                self._asked = True
+                self._have_made(entry)
         return self._stencils
+
+    def _have_made(self, entry: str) -> None:
+        from polyvm.engine.spawn import reap, start_python
+
+        code = f"from polyvm.engine.stencils import main; main({self.isa_name!r}, {entry!r}, {self._folder!r})"
+        try:
+            with open(os.devnull, "rb") as nothing:
+                reap(start_python(code, nothing.fileno()))
+        except (OSError, EngineError):
+            pass  # it goes without
 
 
 def _stamp(name: str, root: str = os.path.dirname(polyvm.__file__)) -> str:

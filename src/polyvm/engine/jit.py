@@ -14,6 +14,7 @@ import mmap
 import os
 import struct
 from time import perf_counter
+from typing import NamedTuple
 
 from polyvm.codegen import cache
 from polyvm.codegen.objects import LoadedObject
@@ -110,6 +111,13 @@ class Installed:
         found = struct.iter_unpack("<QQ", ctypes.string_at(self.targets + size * i, size))
         return sorted(((pc, times) for pc, times in found if times), key=lambda jump: -jump[1])
 
+    def inline_caches(self) -> tuple[int, int]:
+        """Jumps through registers in code of the quick kind, and how many of them left it."""
+        counted = self.counted()
+        ways = enumerate(self.compiled.ways)
+        found = [COUNTERS * i for i, (_, taken, fall, _) in ways if not taken and not fall and self.jumps(i)]
+        return sum(counted[i] for i in found), sum(counted[i + 1] for i in found)
+
     def weigh(self) -> int:
         """Bring `heat` up to date; the instructions executed since the last time."""
         now = self.counted()[::COUNTERS]
@@ -117,6 +125,16 @@ class Installed:
         self.before = now
         self.heat = self.heat // 2 + executed
         return executed
+
+
+class _Request(NamedTuple):
+    """What the compiler was asked for, before code was dropped `generation` times; which lists of the cache it goes into; what
+    was known of rare exits then."""
+
+    generation: int
+    spec: RegionSpec
+    lists: list[str]
+    warm: list[int]
 
 
 class Jit:
@@ -138,7 +156,7 @@ class Jit:
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self.regions: dict[int, Installed] = {}
-        self._asked: dict[int, tuple[int, RegionSpec, list[str]]] = {}
+        self._asked: dict[int, _Request] = {}
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
         self._renewed: dict[int, int] = {}  # addresses whose code was found to be another, and how often
         self._on_disk: set[str] | None = None  # names of entries when this run first looked
@@ -448,9 +466,10 @@ class Jit:
         if region is None:
             return
         head = region.compiled.entries[0]
-        new = set(taken_often(ctypes.string_at(region.notes, region.compiled.notes), _SEVERAL)) - self._warm
+        # What another region has found out meanwhile is new for this one, too.
+        new = set(taken_often(ctypes.string_at(region.notes, region.compiled.notes), _SEVERAL)).difference(region.compiled.warm)
         self._warm |= new
-        if any(spec.head == head for _, spec, _ in self._asked.values()):
+        if any(request.spec.head == head for request in self._asked.values()):
             return
         self._remade[head] = self._remade.get(head, 0) + 1
         if new and self._remade[head] <= _REMAKES:
@@ -476,7 +495,7 @@ class Jit:
         if number is not None:
             self.counters.requested += 1
             lists = [self._index(core, page) for page in {pc >> PAGE_BITS for pc in spec.entries}]
-            self._asked[number] = (self._generation, spec, [name for name in lists if name])
+            self._asked[number] = _Request(self._generation, spec, [name for name in lists if name], sorted(self._warm))
 
     def _collect(self, timeout: float = 0.0) -> None:
         """Install what the compiler has finished."""
@@ -484,7 +503,7 @@ class Jit:
             asked = self._asked.pop(number, None)
             if asked is None:
                 continue
-            generation, spec, indices = asked
+            spec = asked.spec
             self.counters.compile_seconds[spec.level] += seconds
             if isinstance(answer, str):
                 self.counters.failed += 1
@@ -492,12 +511,12 @@ class Jit:
                     os.write(2, f"polyvm: region {spec.head:#x} is left to the interpreter: {answer}\n".encode())
                 continue
             inside = [block.pc for block in spec.blocks]
-            compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), *answer, sorted(self._warm))
+            compiled = Compiled(spec.entries, inside, spec.level, spec.instructions, spec.parts(), *answer, asked.warm)
             name = self._name(spec)
             if not spec.noted and not spec.tallied and cache.store(name, compiled.pack()):
-                for index in indices:
+                for index in asked.lists:
                     cache.append(index, name)
-            if generation == self._generation:
+            if asked.generation == self._generation:
                 self._install(compiled, tallied=spec.tallied)
                 self.counters.compiled += 1
         if self._compiler.lost and self._asked:
@@ -509,7 +528,7 @@ class Jit:
         self._asked.clear()
         self.counters.failed += 1
         for request in others:
-            number = self._compiler.send(request[1])
+            number = self._compiler.send(request.spec)
             if number is None:
                 self.counters.failed += 1
             else:
@@ -560,6 +579,12 @@ class Jit:
             for pc, way, count in zip(compiled.inside, compiled.ways, counts, strict=True):
                 found[pc] = way[0], count + found.get(pc, (0, 0))[1]
         return found
+
+    def inline_caches(self) -> tuple[int, int]:
+        """Jumps through registers in code of the quick kind that is in use, and how many of them left their regions."""
+        regions = {id(region): region for region, _ in self._quick.values()}.values()
+        counts = [region.inline_caches() for region in regions]
+        return sum(jumps for jumps, _ in counts), sum(left for _, left in counts)
 
     def _label(self, compiled: Compiled) -> str:
         head = compiled.entries[0]

@@ -87,7 +87,7 @@ FIELDS = (
     # decoded code
     "arena", "arena_start", "arena_end", "buckets", "link_to",
     # statistics
-    "blocks", "decoded", "flushes", "links", "lookups",
+    "blocks", "decoded", "flushes", "links", "lookups", "jump_hits",
     # hooks
     "hook_skip", "hook_kind", "insn_hooks", "insn_hook_count", "block_hooks", "block_hook_count",
     "coverage", "coverage_mask", "watch_skip",

@@ -10,7 +10,7 @@ TAKEN, FALL = 1, 2  # ways out of a block
 SMALL, LARGE = (32, 200), (128, 800)  # blocks and instructions that a region has at most; LARGE where there is time
 REGION, ENTER, GO = "region", "enter", "go"  # names of its own function and of the two that lead there (`entrance.py`)
 ENOUGH = 1024  # instructions: more than any region has
-COUNTERS = 2  # of a block: entered, left by its jump; 8 bytes each
+COUNTERS = 2  # of a block: entered, left by its jump (one through a register: out of the region); 8 bytes each
 TARGETS = 8  # of its indirect jump, each with how often it was taken since another was in its place; twice 8 bytes
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
+import sys
 
+import polyvm
 from polyvm.errors import EngineError
 from polyvm.mem.host import host_mmap, host_mprotect
 
@@ -79,6 +82,28 @@ def start_hidden(path: str, argv: list[str], environment: dict[str, str], fd: in
     if pid < 0:
         raise EngineError(f"cannot start {path}: {os.strerror(-pid)}")
     return pid
+
+
+def start_python(code: str, fd: int) -> int:
+    """Start a process that executes `code`, with this polyvm; its id. Raises EngineError."""
+    root = os.path.dirname(os.path.dirname(polyvm.__file__))
+    code = f"import sys; sys.path.insert(0, {root!r}); {code}"
+    return start_hidden(sys.executable, [sys.executable, "-c", code], dict(os.environ), fd)
+
+
+def stand_back(nice: int) -> None:
+    """In such a process: whatever happens to the guest's, this one ends by itself, and lets others go first."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTOU, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    sink = os.open(os.devnull, os.O_RDWR)
+    while sink < 2:
+        sink = os.dup(sink)
+    try:
+        os.setsid()
+        os.nice(nice)
+    except OSError:
+        pass  # not allowed here, and not needed
 
 
 _ending: list[int] = []  # processes that were told to end

@@ -13,6 +13,8 @@ class Statistics(NamedTuple):
     `invalidations`  times that decoded code was dropped
     `links`          jumps between blocks that were chained
     `lookups`        jumps that had to search for their block
+    `jump_hits`      jumps through registers, and out of compiled code, that found their block in the jump cache
+    `inline`         jumps through registers in quick code: all, and those that left their region
     `exits`          returns to Python by reason
     `interpreted`    instructions of those above that the interpreter executed, at most; the others were compiled
     `regions`        regions of compiled code that came into use, `cached` of them from disk
@@ -36,6 +38,8 @@ class Statistics(NamedTuple):
     invalidations: int = 0
     links: int = 0
     lookups: int = 0
+    jump_hits: int = 0
+    inline: tuple[int, int] = (0, 0)
     exits: dict[str, int] = {}
     interpreted: int = 0
     regions: int = 0

@@ -10,6 +10,7 @@ its
 slow twin, a stencil goes back to the interpreter, at the slot; that continues to the block's end.
 
     build    an instruction set's stencils, as bytes that are cached
+    make     the same, for the cache
     stencil  magic, sizes; names of functions; entries, holes, code (`stamp.py`), what begins a core's range
 """
 
@@ -19,6 +20,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from polyvm.codegen import cache
 from polyvm.codegen.llvm_module import ModuleText
 from polyvm.codegen.native import compile_object
 from polyvm.codegen.pieces import Hole, pieces
@@ -56,8 +58,10 @@ from polyvm.engine.layout import (
     CpuRecord,
 )
 from polyvm.engine.runtime import Runtime
+from polyvm.engine.spawn import stand_back
 from polyvm.engine.stamp import ARENA, BACK, BACK_SIZE, LENGTH, NEXT, PLACE, SIGNED, UNSIGNED
 from polyvm.errors import EngineError
+from polyvm.isa import get as get_isa
 
 if TYPE_CHECKING:
     from polyvm.engine.decoder import Form
@@ -265,6 +269,24 @@ def build(isa: Isa) -> bytes:
     writer.write()
     found = pieces(compile_object(module.text(), _OPTIMISATION))
     return _Packer(found.functions, found.constants, writer.kinds).pack()
+
+
+def make(isa_name: str, entry: str, folder: str, *, wait: bool = True) -> bytes:
+    """Stencils that are missing in the cache, where they become `entry`; nothing if others make them and this is not to wait."""
+    with cache.making(entry, folder, wait=wait) as lock:
+        if lock.busy:
+            return b""
+        data = cache.load(entry, folder)  # another process may have made them meanwhile
+        if data is None:
+            data = build(get_isa(isa_name))
+            cache.store(entry, data, folder)
+        return data
+
+
+def main(isa_name: str, entry: str, folder: str) -> None:
+    """Make them in a process that nobody waits for."""
+    stand_back(5)
+    make(isa_name, entry, folder, wait=False)
 
 
 _ACCESSES = {"load", "store", "amo", "cmpxchg", "probe"}

@@ -300,6 +300,7 @@ class RegionEmitter(AccessEmitter):
         self.line(f"store i64 {self.temp('load i64, ptr %exit_pc')}, ptr {self.pc_field()}, align 8")
         self.tail("@lookup", self.outside(self.temp("load i64, ptr %budget")))
         self.place("on")
+        self.count("jump_hits")
         self.go_to(self.temp("load i64, ptr %next"), self.temp("load i64, ptr %budget"))
 
     def _go_by_cache(self, target: str, left: str) -> None:
@@ -312,6 +313,7 @@ class RegionEmitter(AccessEmitter):
         self.line(f"store i64 {target}, ptr {self.pc_field()}, align 8")
         self.tail("@lookup", self.outside(left))
         self.place(hit)
+        self.count("jump_hits")
         self.go_to(self.load64(entry, self.record.jump_cache + 8), left)
 
     def _write_back(self) -> None:
@@ -569,6 +571,7 @@ class RegionEmitter(AccessEmitter):
             self.line(f"br i1 {same}, label %{self._way_to(pc)}, label %{other}")
             self.terminated = True
             self.place(other)
+        self._tally(1)
         self._leave_to(target)
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import marshal
 import os
-import signal
 import socket
 import sys
+
+from polyvm.engine.spawn import stand_back
 
 Answer = tuple[bytes, int, list[tuple[int, int, int, int]]]
 
@@ -51,17 +52,7 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 def main() -> None:
     """Serve the connection on descriptor 0 until it is closed."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTOU, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    sink = os.open(os.devnull, os.O_RDWR)
-    while sink < 2:
-        sink = os.dup(sink)
-    try:
-        os.setsid()
-        os.nice(5)
-    except OSError:
-        pass  # not allowed here, and not needed
+    stand_back(5)
     connection = socket.socket(fileno=0)
     while True:
         size = int.from_bytes(_receive(connection, 8), "little")

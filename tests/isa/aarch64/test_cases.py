@@ -27,7 +27,7 @@ def test_case(executor: str, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("jit", ["quick:0", "full:0"])
+@pytest.mark.parametrize("jit", ["stencil:0", "quick:0", "full:0"])
 def test_compiled_case(jit: str, file: str) -> None:
     """The same in compiled code."""
     print(f"POLYVM_SEED={SEED}")

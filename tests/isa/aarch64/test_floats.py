@@ -91,7 +91,7 @@ def _groups(rng: random.Random) -> list[tuple[str, int, list[bytes]]]:
     return groups
 
 
-@pytest.mark.parametrize("jit", ["off", "quick:0", "full:0"])
+@pytest.mark.parametrize("jit", ["off", "stencil:0", "quick:0", "full:0"])
 def test_results_and_flags_are_those_of_qemu(witness: Path, jit: str, tmp_path: Path) -> None:
     """Every scalar floating-point instruction, on random and special operands, in the modes that FPCR has."""
     rng = random.Random(f"{SEED}/{jit}")
