@@ -300,10 +300,14 @@ class Jit:
         core.jit_busy = interpreted * 8 > executed
         core.jit_rest = began + max(0.0 if core.jit_busy else _PAUSE, took * _LOOK_SHARE)
 
+    def _counting(self) -> list[Installed]:
+        """The regions of the quick kind that are in use, each once."""
+        return list({id(region): region for region, _ in self._quick.values()}.values())
+
     def _weigh(self, core: Core) -> None:
         """Find out which code of the quick kind executes most, and have it made well."""
         began = perf_counter()
-        regions = {id(region): region for region, _ in self._quick.values()}.values()
+        regions = self._counting()
         executed = sum(region.weigh() for region in regions)
         share = max(max(core.get_field("executed") - core.jit_weighed, executed) // _WORTH, int(self.threshold * _LEAST))
         core.jit_weighed = core.get_field("executed")
@@ -582,8 +586,7 @@ class Jit:
 
     def inline_caches(self) -> tuple[int, int]:
         """Jumps through registers in code of the quick kind that is in use, and how many of them left their regions."""
-        regions = {id(region): region for region, _ in self._quick.values()}.values()
-        counts = [region.inline_caches() for region in regions]
+        counts = [region.inline_caches() for region in self._counting()]
         return sum(jumps for jumps, _ in counts), sum(left for _, left in counts)
 
     def _label(self, compiled: Compiled) -> str:
