@@ -166,6 +166,54 @@ def test_code_that_rewrites_itself_runs_the_new_code(core: Core) -> None:
     assert core.statistics().invalidations >= 1
 
 
+def test_changing_code_is_seen_while_other_threads_change_other_code(core: Core) -> None:
+    rounds = 2_000_000
+    put(
+        core,
+        f"""
+        li a5, {rounds}
+        la a1, patch
+        lw a2, 0(a1)
+        la a3, other
+        lw a3, 0(a3)
+    loop:
+        sw a2, 0(a1)
+        mv a4, a2
+        mv a2, a3
+        mv a3, a4
+        fence.i
+        .p2align 2
+    patch:
+        .option push
+        .option norvc
+        addi a0, a0, 1
+        addi a5, a5, -1
+        bnez a5, loop
+        ecall
+    other:
+        addi a0, a0, 2
+        .option pop
+        """,
+    )
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            core.arena.mark_code(DATA)
+            core.arena.unmark_code(DATA, 1)
+
+    others = [threading.Thread(target=change) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        assert core.run() == exits.SYSCALL
+    finally:
+        ended.set()
+        for other in others:
+            other.join()
+    assert core.x[10] == rounds * 3 // 2
+
+
 def test_a_host_write_to_code_is_seen_at_the_next_run(core: Core) -> None:
     put(core, "li a0, 1\necall")
     core.run()

@@ -487,7 +487,7 @@ class Runtime:
                 b.hamo("and", place, b.const(I8, ~CODE))
                 with b.if_((flags & WATCH_W).eq(0)):
                     b.hamo("or", place, b.const(I8, FAST_W))
-                b.hamo("add", self.get(cpu, "epoch_ptr"), b.const(I64, 1))
+                b.hamo("add", self.get(cpu, "epoch_ptr"), b.const(I32, 1))  # the upper half is the arena's
         self.put(cpu, "watch_skip", -1)
         b.ret(b.const(I64, 0))
 

@@ -82,8 +82,9 @@ class Mapping:
 class Arena:
     """Guest memory of 2**SIZE_BITS bytes.
 
-    `base` is the host address of guest address 0, `attributes` that of the attribute table, `epoch` that of a 64-bit count of
-    changes to pages with decoded code. Safe to use from several threads.
+    `base` is the host address of guest address 0, `attributes` that of the attribute table, `epoch` that of a 64-bit number
+    that changes with pages with decoded code: generated code counts in its lower half, this class in the upper one. Safe
+    to use from several threads.
     """
 
     def __init__(self, *, guarded: bool = False) -> None:
@@ -99,8 +100,9 @@ class Arena:
         self.attributes = host_mmap(0, self._pages + PAGE_SIZE, _PROT_RW, _ANON, -1, 0)
         self.epoch = self.attributes + self._pages
         self._table = (ctypes.c_uint8 * self._pages).from_address(self.attributes)
-        self._epoch = ctypes.c_uint64.from_address(self.epoch)
-        self._epoch.value = 1
+        self._view = memoryview(self._table).cast("B")
+        self._changes = ctypes.c_uint32.from_address(self.epoch + 4)
+        self._changes.value = 1
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         self.lock = _thread.RLock()
@@ -166,8 +168,18 @@ class Arena:
         if new != old:
             if self.guarded:
                 self._protect_as(first, new)
-            ctypes.memmove(start, new, len(new))
-            self._epoch.value += 1
+            self._enter(first, new)
+
+    def _enter(self, first: int, attributes: bytes) -> None:
+        """Set the `attributes` of pages from `first` on; what was decoded is void. In this order, and without a moment in which
+        another thread has the interpreter lock: native code may have marked a page as one with code since the table was read."""
+        self._view[first : first + len(attributes)] = attributes
+        self._void()
+
+    def _void(self) -> None:
+        """All decoded code is void. Native code adds to the epoch's lower half meanwhile, so this counts in the upper one; under
+        the lock."""
+        self._changes.value += 1
 
     def mark_code(self, address: int) -> None:
         """From here on the host, too, refuses stores to the page of `address`: code is about to be decoded from it."""
@@ -188,7 +200,7 @@ class Arena:
         self._turns += 1
         if self._turns > _MOST_TURNS and self.traps:
             self.traps = False
-            self._epoch.value += 1
+            self._void()
 
     def _protect_as(self, first: int, attributes: bytes) -> None:
         """Protect pages from `first` on, on the host, as their `attributes` say."""
@@ -279,16 +291,17 @@ class Arena:
 
     def _set_attributes(self, start: int, end: int, prot: int) -> None:
         first, last = start >> PAGE_BITS, end >> PAGE_BITS
-        place = self.attributes + first
-        old = ctypes.string_at(place, last - first)
-        if any(value & CODE for value in set(old)):
-            self._epoch.value += 1
+        old = ctypes.string_at(self.attributes + first, last - first)
+        had = set(old)
         watch = WATCH_R | WATCH_W
-        if prot and any(value & watch for value in set(old)):
+        if prot and any(value & watch for value in had):
             new = bytes(FAST_TABLE[value & watch | prot] for value in old)
-            ctypes.memmove(place, new, len(new))
         else:
-            ctypes.memset(place, FAST_TABLE[prot], last - first)
+            new = FAST_TABLE[prot : prot + 1] * len(old)
+        if any(value & EXEC for value in had):
+            self._enter(first, new)
+        else:
+            self._view[first:last] = new
 
     def _cut(self, start: int, end: int) -> list[Mapping]:
         """Take [start, end) out of the list; what was there, in pieces."""
@@ -514,6 +527,7 @@ class Arena:
             for page in range(address >> PAGE_BITS, (address + max(1, length) - 1 >> PAGE_BITS) + 1):
                 old = self._table[page]
                 self._table[page] = FAST_TABLE[old | bits if on else old & ~bits]
+            self._void()
 
 
 _UNCODE = bytes(FAST_TABLE[value & ~CODE] for value in range(256))

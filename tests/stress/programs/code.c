@@ -26,6 +26,7 @@ struct self {
 static unsigned char *shared; /* a page of code of all threads, one part each */
 static __thread struct self *me;
 static volatile int ticks;
+static pthread_barrier_t started; /* from here on nobody else maps anything, so what is unmapped for a moment stays free */
 static struct { _Atomic int turn; function code; long n, got; } mail[MANY]; /* to the thread that runs what others write */
 
 static unsigned next(void) { return (me->seed = me->seed * 1664525u + 1013904223u) >> 8; }
@@ -162,6 +163,7 @@ static void *work(void *arg)
 {
     me = arg;
     me->own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_barrier_wait(&started);
     for (int i = 0; i < me->rounds; i++) {
         one();
         if (i % 16 == 7) { /* the same place, another page */
@@ -186,6 +188,7 @@ int main(int argc, char **argv)
     struct itimerval often = {{0, 2000}, {0, 2000}};
     setitimer(ITIMER_REAL, &often, NULL);
     shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pthread_barrier_init(&started, NULL, threads);
     static struct self selves[MANY];
     static pthread_t ids[MANY], runners[MANY];
     for (int i = 0; i < threads; i++) {
