@@ -3,7 +3,7 @@
     python bench/jit.py [--guest riscv64|aarch64] [--only NAME-OR-KIND,…] [--repeat N] [--sysroot DIR] [--json FILE]
 
 For each program one run with only the interpreter and its stencils in the cache (cold); further ones until one compiles nothing new
-(at most four); then the best of N that find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native
+(at most four), each after what the one before left hot was compiled (at most 30 seconds, $POLYVM_LINGER); then the best of N that find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native
 code. Kinds: integer and floating are C sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian,
 loops that are hot for seconds; flat, much code of which nothing is hot for long; start, programs that end at once. Native is then
 the host's program of that name, where there is one, which may be another version; openssl's is told by OPENSSL_ia32cap not to use
@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interpreter import COMMAND, GUESTS, build, geometric
+
+from polyvm.codegen.cache import making
+from polyvm.engine.linger import NAME as LINGER
 
 HERE = Path(__file__).parent
 # Repetitions for two seconds or more of compiled code; qemu computes floating point in software, and takes ten times as long.
@@ -100,15 +103,20 @@ class Runner:
             outputs.append(output)
             return seconds
 
+        def guest_run() -> float:
+            seconds = run(guest, cache)
+            with making(LINGER, str(self.cache)):
+                return seconds  # nothing of it is compiled any more
+
         guest = [*POLYVM, "--stats=json", f"--stats-file={self.stats}", *root, *program.guest]
         cache = {"POLYVM_CACHE": str(self.cache)}
-        row.cold = run(guest, cache)
+        row.cold = guest_run()
         while self.compiled() and row.warm_ups < WARM_UPS:
-            run(guest, cache)
+            guest_run()
             row.warm_ups += 1
         row.regions = json.loads(self.stats.read_text())["regions"]
         times = self.repeat * (3 if program.kind == "start" else 1)
-        row.warm = min(run(guest, cache) for _ in range(times))
+        row.warm = min(guest_run() for _ in range(times))
         fewer = min(2, times) if program.kind != "start" else times
         peer = [f"qemu-{self.guest}", *root, *program.guest]
         row.qemu = run(peer, {})

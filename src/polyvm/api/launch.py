@@ -144,6 +144,7 @@ def execute(process: Process) -> Summary:
     began = perf_counter()
     status = process.run()
     seconds = perf_counter() - began
+    process.linger()
     process.jit.close()
     return Summary(process, status, seconds)
 

@@ -110,6 +110,16 @@ class making:  # noqa: N801
             pass  # a cache is never required
         return self
 
+    @property
+    def descriptor(self) -> int:
+        """That of the lock, or -1."""
+        return self._fd
+
+    def leave(self) -> None:
+        """After a fork: the other process goes on making it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+
     def __exit__(self, *_: object) -> None:
         if self._fd >= 0:
             if not self.busy:

@@ -42,6 +42,11 @@ class Compiler:
         """Those that the connection uses."""
         return [] if self._socket is None else [self._socket.fileno()]
 
+    @property
+    def processes(self) -> list[int]:
+        """The process, if it runs."""
+        return [] if self._socket is None else [self._pid]
+
     def abandon(self) -> None:
         """Forget the process, which is another's."""
         if self._socket is not None:

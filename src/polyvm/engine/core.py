@@ -141,6 +141,13 @@ class JitSource:
         if self.jit is not None:
             self.jit.close()
 
+    def linger(self, core: Core) -> None:
+        """To be called where the process is about to end, the last that ran being `core`: what is hot may be compiled after."""
+        if self.jit is not None and self.maker is None:
+            from polyvm.engine import linger
+
+            linger.begin(self.jit, core)
+
     def add_to(self, total: Statistics) -> Statistics:
         """`total` with what the compiler did."""
         if self.jit is None:

@@ -13,7 +13,7 @@ import ctypes
 import mmap
 import os
 import struct
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import NamedTuple
 
 from polyvm.codegen import cache
@@ -251,6 +251,53 @@ class Jit:
     def descriptors(self) -> list[int]:
         """polyvm's own, which the guest's execve leaves open."""
         return self._compiler.descriptors
+
+    # -- at the end -------------------------------------------------------------------------------------------
+
+    @property
+    def compilers(self) -> list[int]:
+        """Processes that compile."""
+        return self._compiler.processes
+
+    @property
+    def has_requests(self) -> bool:
+        """True if something was asked for, or about to be, and is not made."""
+        return bool(self._asked or self._worthy)
+
+    def may_be_stored(self, core: Core) -> bool:
+        """True if later runs could use what is compiled for `core`."""
+        return not (self.forced or core.tallied or core.covered)
+
+    def is_late(self, core: Core) -> bool:
+        """True if `core` has executed enough for code to be compiled."""
+        return core.get_field("executed") >= self.threshold * _PATIENCE * SLICE
+
+    def compile_all(self, core: Core, hot: list[tuple[int, int]], end: float) -> None:
+        """Until the monotonic clock says `end`: compile what is `hot`, heat and address, for the disk, then make well what is
+        worth it. Nothing executes any more."""
+        self._collect()
+        for _, pc in hot:
+            if pc in self._settled or (pc >> PAGE_BITS not in self._pages and self._from_disk(core, pc)):
+                continue
+            if not self._await(_QUEUE - 1, end):
+                return
+            self._ask(core, pc)
+        if self.mode == "auto" and self._await(0, end):
+            for region in self._counting():
+                region.before = (0,) * len(region.before)
+            least = core.get_field("executed") // _WORTH
+            weighed = sorted(((region.weigh(), i, region) for i, region in enumerate(self._counting())), reverse=True)
+            for executed, _, region in weighed:
+                if executed < least or not self._await(_QUEUE - 1, end):
+                    break
+                self._improve(core, region)
+        self._await(0, end)
+
+    def _await(self, most: int, end: float) -> bool:
+        """Until the compiler has at most so many requests; False if the time was over first."""
+        while len(self._asked) > most and monotonic() < end:
+            self._collect(1.0)
+        return monotonic() < end
 
     # -- ticks ------------------------------------------------------------------------------------------------
 

@@ -508,8 +508,14 @@ class Process:
         """End a forked host process as the guest ended."""
         from polyvm.linux.ending import end_as
 
+        self.linger()
         self.jit.finish()
         end_as(status)
+
+    def linger(self) -> None:
+        """To be called before this host process ends: what is hot is compiled for the next one."""
+        if self.policy is None and self.leader is not None:
+            self.jit.linger(self.leader.core)
 
     def fork(self, thread: Thread) -> int:
         """fork(2): 0 in the child, which has this thread only."""

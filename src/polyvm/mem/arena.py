@@ -291,17 +291,16 @@ class Arena:
 
     def _set_attributes(self, start: int, end: int, prot: int) -> None:
         first, last = start >> PAGE_BITS, end >> PAGE_BITS
-        old = ctypes.string_at(self.attributes + first, last - first)
-        had = set(old)
+        old = bytes(self._view[first:last])
         watch = WATCH_R | WATCH_W
-        if prot and any(value & watch for value in had):
+        if prot and any(value & watch for value in set(old)):
             new = bytes(FAST_TABLE[value & watch | prot] for value in old)
         else:
             new = FAST_TABLE[prot : prot + 1] * len(old)
-        if any(value & EXEC for value in had):
-            self._enter(first, new)
-        else:
-            self._view[first:last] = new
+        old = bytes(self._view[first:last])  # native code may have marked some meanwhile
+        self._view[first:last] = new
+        if any(value & CODE for value in set(old)):
+            self._void()
 
     def _cut(self, start: int, end: int) -> list[Mapping]:
         """Take [start, end) out of the list; what was there, in pieces."""

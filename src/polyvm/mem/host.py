@@ -23,7 +23,7 @@ _mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_
 
 MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000
-HUGE_PAGES, COLLAPSE = 14, 25  # advice: MADV_HUGEPAGE, MADV_COLLAPSE (since Linux 6.1)
+HUGE_PAGES, COLLAPSE, DONT_NEED = 14, 25, 4  # advice: MADV_HUGEPAGE, MADV_COLLAPSE (since Linux 6.1), MADV_DONTNEED
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _FAILED = (1 << 64) - 1
 _PAGE, LARGE_PAGE = 1 << 12, 2 << 20

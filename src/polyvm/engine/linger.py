@@ -1,0 +1,119 @@
+"""What was hot and is not compiled yet when a guest ends is compiled then, for the next run, by a process that nobody waits for.
+
+It is a fork of the guest's, in which nothing of the guest executes any more: it keeps the decoded blocks with their counts, gives
+the guest's data back, closes all descriptors and lets everybody else go first. There is one at a time for each cache, for
+``$POLYVM_LINGER`` seconds at most.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from polyvm.codegen import cache
+from polyvm.engine.layout import BLOCK_COUNT, BLOCK_FIRST, BLOCK_HEADER, BLOCK_N, BLOCK_PC, BLOCK_SIZE
+from polyvm.engine.spawn import stand_back
+from polyvm.mem.attributes import EXEC
+from polyvm.mem.host import DONT_NEED, host_advise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from polyvm.engine.core import Core
+    from polyvm.engine.jit import Jit
+
+NAME = "linger"  # of the lock in the cache
+_SECONDS = 30.0
+_SHARE = 100  # it is worth it if one in so many instructions was interpreted …
+_HEAT = 200_000  # … and a block if it executed one in so many
+_OTHERS = 19  # nice
+
+
+def allowed() -> float:
+    """Seconds that it may take: ``$POLYVM_LINGER``, or 30."""
+    try:
+        found = float(os.environ.get("POLYVM_LINGER", _SECONDS))
+    except ValueError:
+        return _SECONDS
+    return found if found > 0 else 0.0
+
+
+def begin(jit: Jit, core: Core) -> bool:
+    """Start such a process, if there is something to do for one; True if it was started. Then the compiler's belongs to it."""
+    seconds = allowed()
+    if not seconds or not _is_worth_it(jit, core):
+        return False
+    lock = cache.making(NAME, wait=False)
+    with jit.lock, core.arena.lock:
+        lock.__enter__()
+        if lock.busy:
+            lock.__exit__()
+            return False
+        try:
+            pid = os.fork()
+        except OSError:
+            lock.__exit__()
+            return False
+    if pid == 0:
+        _linger(jit, core, lock, monotonic() + seconds)
+    lock.leave()
+    return True
+
+
+def _is_worth_it(jit: Jit, core: Core) -> bool:
+    if not jit.may_be_stored(core) or not jit.is_late(core):
+        return False
+    core.hot(1 << 62, 0)  # counts what was interpreted
+    return core.get_field("interpreted") * _SHARE > core.get_field("executed") or jit.has_requests
+
+
+def _linger(jit: Jit, core: Core, lock: cache.making, end: float) -> NoReturn:
+    try:
+        _stand_back(jit, core, lock)
+        jit.compile_all(core, hot(core), end)
+        jit.close()
+        lock.__exit__()
+    finally:
+        os._exit(0)
+
+
+def _stand_back(jit: Jit, core: Core, lock: cache.making) -> None:
+    kept = sorted({*jit.descriptors, lock.descriptor, -1})
+    for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(low + 1, high)
+    stand_back(_OTHERS)
+    for pid in (0, *jit.compilers):
+        try:
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        except OSError:
+            pass  # it is nice at least
+    if os.path.isabs(cache.directory()):
+        os.chdir("/")
+    for mapping in core.arena.regions():
+        if not mapping.prot & EXEC and not mapping.shared:
+            host_advise(core.arena.base + mapping.start, mapping.end - mapping.start, DONT_NEED)
+
+
+def hot(core: Core) -> list[tuple[int, int]]:
+    """Blocks that were interpreted much since they were decoded: how many instructions, and address, the hottest first."""
+    least = max(core.get_field("executed") // _HEAT, 1)
+    found = [(count * n, pc) for pc, n, count, attached in _blocks(core) if not attached and count * n >= least]
+    return sorted(found, reverse=True)
+
+
+def _blocks(core: Core) -> Iterator[tuple[int, int, int, bool]]:
+    start = core.get_field("arena_start")
+    decoded = ctypes.string_at(start, core.get_field("arena") - start)
+    at = 0
+    while at + BLOCK_HEADER <= len(decoded):
+        n, size, count = _COUNTED.unpack_from(decoded, at + BLOCK_N)
+        yield _WORD.unpack_from(decoded, at + BLOCK_PC)[0], n, count, _WORD.unpack_from(decoded, at + BLOCK_FIRST)[0] != 0
+        at += size
+
+
+_COUNTED, _WORD = struct.Struct("<IIQ"), struct.Struct("<Q")
+assert (BLOCK_SIZE, BLOCK_COUNT) == (BLOCK_N + 4, BLOCK_N + 8)
