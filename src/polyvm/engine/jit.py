@@ -86,15 +86,19 @@ class Installed:
             self.notes = loaded.writable + 8
         self.compiled = compiled
         self.level = compiled.level
-        buffers = [ctypes.create_string_buffer(data, len(data)) for _, data in compiled.parts]
-        parts = (ctypes.c_uint64 * (1 + 3 * len(buffers)))(len(buffers))
-        for i, ((address, data), buffer) in enumerate(zip(compiled.parts, buffers, strict=True)):
-            parts[1 + 3 * i : 4 + 3 * i] = [address, len(data), ctypes.addressof(buffer)]
-        self.records = (ctypes.c_uint64 * (4 * len(compiled.entries)))()
+        number = len(compiled.parts)
+        data = b"".join([part for _, part in compiled.parts])
+        parts = ctypes.create_string_buffer(8 + 24 * number + len(data))  # and behind them the bytes
+        words, at = [number], ctypes.addressof(parts) + 8 + 24 * number
+        for address, part in compiled.parts:
+            words += [address, len(part), at]
+            at += len(part)
+        parts.raw = struct.pack(f"<{len(words)}Q", *words) + data
         enter, go = loaded.address(ENTER), loaded.address(GO)
-        for i in range(len(compiled.entries)):
-            self.records[4 * i : 4 * i + 4] = [enter, i, ctypes.addressof(parts), go]
-        self.keep = (loaded, buffers, parts)
+        place = ctypes.addressof(parts)
+        records = [word for i in range(len(compiled.entries)) for word in (enter, i, place, go)]
+        self.records = (ctypes.c_uint64 * len(records))(*records)
+        self.keep = (loaded, parts)
         self.heat = 0
         self.before: tuple[int, ...] = (0,) * len(compiled.ways)
 
@@ -155,6 +159,7 @@ class Jit:
         self._tallies: list[Installed] = []
         self._size = (16 << TABLE_BITS) + (1 << BETTER_BITS)
         self._address = host_mmap(0, self._size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        self._table = (ctypes.c_uint64 * (2 << TABLE_BITS)).from_address(self._address)
         self.regions: dict[int, Installed] = {}
         self._asked: dict[int, _Request] = {}
         self._settled: set[int] = set()  # addresses that nothing more is to be done about
@@ -380,20 +385,24 @@ class Jit:
         return found if found is not None or pc not in self._quick else self._quick[pc][0]
 
     def _request(self, core: Core) -> None:
-        looked_up = 0
         hot = core.jit_hot
+        # All that is on disk, before anything waits for the compiler.
+        unknown = [pc for _, pc in reversed(hot) if pc >> PAGE_BITS not in self._pages]
+        looked_up = 0
+        for pc in unknown:
+            if pc >> PAGE_BITS not in self._pages:
+                looked_up += 1
+                if looked_up > _LOOK_UPS:
+                    return
+                self._from_disk(core, pc)
         while hot:
             heat, pc = hot[-1]
             if pc in self._settled and not self._changed(core, pc):
                 hot.pop()
                 continue
-            if pc >> PAGE_BITS not in self._pages:
-                looked_up += 1
-                if looked_up > _LOOK_UPS:
-                    break
-                if self._from_disk(core, pc):
-                    hot.pop()
-                    continue
+            if pc >> PAGE_BITS not in self._pages and self._from_disk(core, pc):  # its code has changed
+                hot.pop()
+                continue
             busy = len(self._asked)
             if busy >= _QUEUE or core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
                 break
@@ -643,13 +652,12 @@ class Jit:
 
     def _enter(self, pc: int, record: int) -> bool:
         """Put `record` into the table, which other threads read."""
-        index = table_index(pc)
+        index, table = table_index(pc), self._table
         for probe in range(TABLE_PROBES):
-            place = self._address + 16 * ((index + probe) & ((1 << TABLE_BITS) - 1))
-            known = ctypes.c_uint64.from_address(place)
-            if known.value in (0, pc):
-                ctypes.c_uint64.from_address(place + 8).value = record
-                known.value = pc
+            place = 2 * ((index + probe) & ((1 << TABLE_BITS) - 1))
+            if table[place] in (0, pc):
+                table[place + 1] = record
+                table[place] = pc
                 return True
         return False
 

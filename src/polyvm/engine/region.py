@@ -66,7 +66,11 @@ class RegionSpec(NamedTuple):
             at, data = block.pc, block.code
             while data:
                 room = 4096 - at % 4096
-                found.append((at, data[:room]))
+                start, before = found[-1] if found else (0, b"")
+                if before and at % 4096 and start <= at <= start + len(before):
+                    found[-1] = start, before + data[start + len(before) - at : room]
+                else:
+                    found.append((at, data[:room]))
                 at, data = at + room, data[room:]
         return found
 
