@@ -47,6 +47,7 @@ _QUEUE = 4  # requests that the compiler has at a time; others wait here, where 
 _TICK, _CALM_TICK = 384, 4096  # slices
 _PAUSE = 0.05  # seconds between looks where little is found
 _WORTH = 1000  # code of the quick kind is made well if it executes one in so many instructions
+_WORTH_LATER = 10_000  # … where nothing waits for it
 _ROUND = 8  # so many of it before it is weighed again
 _LEAST = 1 << 20  # instructions, times the threshold, that it has to execute between looks
 _OFTEN = 4  # a block is an entry if it is entered as often as the head, but for this factor
@@ -290,7 +291,7 @@ class Jit:
         if self.mode == "auto" and self._await(0, end):
             for region in self._counting():
                 region.before = (0,) * len(region.before)
-            least = core.get_field("executed") // _WORTH
+            least = core.get_field("executed") // _WORTH_LATER
             weighed = sorted(((region.weigh(), i, region) for i, region in enumerate(self._counting())), reverse=True)
             for executed, _, region in weighed:
                 if executed < least or not self._await(_QUEUE - 1, end):
