@@ -127,7 +127,7 @@ def test_it_ends_when_its_time_is_over(place: Place) -> None:
     assert time.monotonic() - began < 30  # a region that is being compiled then is not waited for
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 30.0), ("5", 5.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), ("nan", 0.0), ("soon", 30.0)])
+@pytest.mark.parametrize(("text", "seconds"), [("", 30.0), ("5", 5.0), ("0.5", 0.5), ("0", 0.0), ("-3", 0.0), ("nan", 0.0), ("inf", 3600.0), ("soon", 30.0)])
 def test_the_setting(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYVM_LINGER", text)
     assert linger.allowed() == seconds

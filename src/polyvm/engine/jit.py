@@ -552,11 +552,12 @@ class Jit:
     def _send(self, core: Core, spec: RegionSpec) -> None:
         if spec.level == FULL:
             spec = self.noted.of(core, spec)
+        warm = sorted(self._warm) if spec.level == FULL else []
         number = self._compiler.send(spec)
         if number is not None:
             self.counters.requested += 1
             lists = [self._index(core, page) for page in {pc >> PAGE_BITS for pc in spec.entries}]
-            self._asked[number] = _Request(self._generation, spec, [name for name in lists if name], sorted(self._warm))
+            self._asked[number] = _Request(self._generation, spec, [name for name in lists if name], warm)
 
     def _collect(self, timeout: float = 0.0) -> None:
         """Install what the compiler has finished."""

@@ -8,7 +8,9 @@ the guest's data back, closes all descriptors and lets everybody else go first. 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import signal
 import struct
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from polyvm.engine.jit import Jit
 
 NAME = "linger"  # of the lock in the cache
-_SECONDS = 30.0
+_SECONDS, _MOST = 30.0, 3600.0
 _SHARE = 100  # it is worth it if one in so many instructions was interpreted …
 _HEAT = 200_000  # … and a block if it executed one in so many
 _OTHERS = 19  # nice
+_MARGIN = 60  # seconds that the last region may take
 
 
 def allowed() -> float:
@@ -39,7 +42,7 @@ def allowed() -> float:
         found = float(os.environ.get("POLYVM_LINGER", _SECONDS))
     except ValueError:
         return _SECONDS
-    return found if found > 0 else 0.0
+    return min(found, _MOST) if found > 0 else 0.0
 
 
 def begin(jit: Jit, core: Core) -> bool:
@@ -59,7 +62,7 @@ def begin(jit: Jit, core: Core) -> bool:
             lock.__exit__()
             return False
     if pid == 0:
-        _linger(jit, core, lock, monotonic() + seconds)
+        _linger(jit, core, lock, seconds)
     lock.leave()
     return True
 
@@ -71,9 +74,13 @@ def _is_worth_it(jit: Jit, core: Core) -> bool:
     return core.get_field("interpreted") * _SHARE > core.get_field("executed") or jit.has_requests
 
 
-def _linger(jit: Jit, core: Core, lock: cache.making, end: float) -> NoReturn:
+def _linger(jit: Jit, core: Core, lock: cache.making, seconds: float) -> NoReturn:
     try:
+        end = monotonic() + seconds
         _stand_back(jit, core, lock)
+        # Whatever it waits for, a lock of a thread that it does not have even: it ends.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(math.ceil(seconds) + _MARGIN)
         jit.compile_all(core, hot(core), end)
         jit.close()
         lock.__exit__()
