@@ -281,6 +281,7 @@ class Jit:
     def compile_all(self, core: Core, hot: list[tuple[int, int]], end: float) -> None:
         """Until the monotonic clock says `end`: compile what is `hot`, heat and address, for the disk, then make well what is
         worth it. Nothing executes any more."""
+        self._mapped = False
         self._collect()
         for _, pc in hot:
             if pc in self._settled or (pc >> PAGE_BITS not in self._pages and self._from_disk(core, pc)):
