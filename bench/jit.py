@@ -3,8 +3,8 @@
     python bench/jit.py [--guest riscv64|aarch64] [--only NAME-OR-KIND,…] [--repeat N] [--sysroot DIR] [--json FILE]
 
 For each program one run with only the interpreter and its stencils in the cache (cold); further ones until one compiles nothing new
-(at most four), each after what the one before left hot was compiled (at most 30 seconds, $POLYVM_LINGER); then the best of N that find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native
-code. Kinds: integer and floating are C sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian,
+(at most four), each after what the one before left hot was compiled (at most 30 seconds, $POLYVM_LINGER); then the best of N that
+find it all (warm); and the best of two of qemu-GUEST (where that is not long) and of native code. Kinds: integer and floating are C sources of this folder; with a sysroot (scripts/sysroot) follow Debian's programs: debian,
 loops that are hot for seconds; flat, much code of which nothing is hot for long; start, programs that end at once. Native is then
 the host's program of that name, where there is one, which may be another version; openssl's is told by OPENSSL_ia32cap not to use
 what riscv64 has no counterpart of (SHA, AES and vector instructions), but may use all beside aarch64. Outputs are compared. Where a

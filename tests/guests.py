@@ -6,6 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyvm.codegen import cache
+from polyvm.engine.interpreter import load
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -43,6 +46,13 @@ class Guest:
         else:
             subprocess.run([*command, "-x", "c", "-", "-lm"], input=source, text=True, check=True)
         return target
+
+    def entries(self) -> dict[str, bytes]:
+        """The interpreter and its stencils, as they are in the usual cache: for caches that begin with them."""
+        native = load(self.name)
+        native.stencils(wait=True)
+        usual = Path(cache.directory())
+        return {name: (usual / name).read_bytes() for name in (native.identity, cache.key("stencils", native.identity))}
 
 
 RISCV64 = Guest("riscv64", "ld-linux-riscv64-lp64d.so.1", "riscv64", "forky")

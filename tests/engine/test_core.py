@@ -12,6 +12,7 @@ from polyvm.engine import Core, coverage_bit
 from polyvm.mem import EXEC, READ, WRITE, Arena
 from polyvm.vcpu import exits
 from tests.assembler import assemble
+from tests.engine import CHANGES_ITSELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,33 +169,7 @@ def test_code_that_rewrites_itself_runs_the_new_code(core: Core) -> None:
 
 def test_changing_code_is_seen_while_other_threads_change_other_code(core: Core) -> None:
     rounds = 2_000_000
-    put(
-        core,
-        f"""
-        li a5, {rounds}
-        la a1, patch
-        lw a2, 0(a1)
-        la a3, other
-        lw a3, 0(a3)
-    loop:
-        sw a2, 0(a1)
-        mv a4, a2
-        mv a2, a3
-        mv a3, a4
-        fence.i
-        .p2align 2
-    patch:
-        .option push
-        .option norvc
-        addi a0, a0, 1
-        addi a5, a5, -1
-        bnez a5, loop
-        ecall
-    other:
-        addi a0, a0, 2
-        .option pop
-        """,
-    )
+    put(core, CHANGES_ITSELF.format(rounds=rounds))
     ended = threading.Event()
 
     def change() -> None:

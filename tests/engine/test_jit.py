@@ -18,6 +18,7 @@ from polyvm.errors import UsageError
 from polyvm.mem import EXEC, READ, WRITE, Arena
 from polyvm.vcpu import exits
 from tests.assembler import assemble
+from tests.engine import CHANGES_ITSELF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,33 +143,7 @@ def test_misaligned_accesses_are_left_to_the_interpreter(machine: Machine) -> No
 
 
 def test_code_that_changes_itself_is_compiled_anew(machine: Machine) -> None:
-    # The loop adds 1 or 2 to a0, as it writes the addi before each round.
-    machine.put(
-        """
-        li a5, 100
-        la a1, patch
-        lw a2, 0(a1)
-        la a3, other
-        lw a3, 0(a3)
-    loop:
-        sw a2, 0(a1)
-        mv a4, a2
-        mv a2, a3
-        mv a3, a4
-        fence.i
-        .p2align 2
-    patch:
-        .option push
-        .option norvc
-        addi a0, a0, 1
-        addi a5, a5, -1
-        bnez a5, loop
-        ecall
-    other:
-        addi a0, a0, 2
-        .option pop
-        """
-    )
+    machine.put(CHANGES_ITSELF.format(rounds=100))
     assert machine.core.run() == exits.SYSCALL
     assert machine.core.x[10] == 150
     assert machine.core.statistics().invalidations > 10

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from polyvm.codegen import cache
 from polyvm.engine import linger
-from polyvm.engine.interpreter import load
 from tests.guests import GUESTS, Guest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FUNCTIONS = 200
 MAIN = """
@@ -59,10 +59,8 @@ class Place:
         self.expected = subprocess.run([*guest.qemu, self.program], capture_output=True, text=True, check=True).stdout
         self.cache = folder / "cache"
         self.cache.mkdir()
-        native = load(guest.name)
-        native.stencils(wait=True)
-        for name in (native.identity, cache.key("stencils", native.identity)):
-            shutil.copy(Path(cache.directory()) / name, self.cache)
+        for name, data in guest.entries().items():
+            (self.cache / name).write_bytes(data)
 
     def run(self, *words: str, seconds: str = "60") -> dict[str, Any]:
         """The counters of a run."""

@@ -21,8 +21,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from polyvm.codegen import cache
-from polyvm.engine.interpreter import load
 from tests.guests import RISCV64, Guest
 
 HERE = Path(__file__).parent
@@ -101,10 +99,7 @@ class Stress:
         for name in NAMES:
             command = [guest.cc, "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", folder / name]
             subprocess.run([*command, HERE / "programs" / f"{name}.c"], check=True)
-        native = load(guest.name)
-        native.stencils(wait=True)
-        usual = Path(cache.directory())
-        self._interpreter = {name: (usual / name).read_bytes() for name in (native.identity, cache.key("stencils", native.identity))}
+        self._interpreter = guest.entries()
         for name, data in self._interpreter.items():
             (self.cache / name).write_bytes(data)
 

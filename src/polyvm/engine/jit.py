@@ -406,7 +406,7 @@ class Jit:
                 hot.pop()
                 continue
             busy = len(self._asked)
-            if busy >= _QUEUE or core.get_field("executed") < self.threshold * _PATIENCE * SLICE:
+            if busy >= _QUEUE or not self.is_late(core):
                 break
             if heat < self.threshold * SLICE * (1 if busy else 1 / _IDLE):
                 break

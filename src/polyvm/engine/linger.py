@@ -7,22 +7,18 @@ the guest's data back, closes all descriptors and lets everybody else go first. 
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import signal
-import struct
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from polyvm.codegen import cache
-from polyvm.engine.layout import BLOCK_COUNT, BLOCK_FIRST, BLOCK_HEADER, BLOCK_N, BLOCK_PC, BLOCK_SIZE
 from polyvm.engine.spawn import stand_back
 from polyvm.mem.attributes import EXEC
 from polyvm.mem.host import DONT_NEED, host_advise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import NoReturn
 
     from polyvm.engine.core import Core
@@ -106,21 +102,6 @@ def _stand_back(jit: Jit, core: Core, lock: cache.making) -> None:
 
 
 def hot(core: Core) -> list[tuple[int, int]]:
-    """Blocks that were interpreted much since they were decoded: how many instructions, and address, the hottest first."""
+    """Blocks that executed much since they were decoded: how many instructions, and address, the hottest first."""
     least = max(core.get_field("executed") // _HEAT, 1)
-    found = [(count * n, pc) for pc, n, count, attached in _blocks(core) if not attached and count * n >= least]
-    return sorted(found, reverse=True)
-
-
-def _blocks(core: Core) -> Iterator[tuple[int, int, int, bool]]:
-    start = core.get_field("arena_start")
-    decoded = ctypes.string_at(start, core.get_field("arena") - start)
-    at = 0
-    while at + BLOCK_HEADER <= len(decoded):
-        n, size, count = _COUNTED.unpack_from(decoded, at + BLOCK_N)
-        yield _WORD.unpack_from(decoded, at + BLOCK_PC)[0], n, count, _WORD.unpack_from(decoded, at + BLOCK_FIRST)[0] != 0
-        at += size
-
-
-_COUNTED, _WORD = struct.Struct("<IIQ"), struct.Struct("<Q")
-assert (BLOCK_SIZE, BLOCK_COUNT) == (BLOCK_N + 4, BLOCK_N + 8)
+    return sorted(((count * n, pc) for pc, n, count in core.blocks() if count * n >= least), reverse=True)
