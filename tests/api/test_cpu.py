@@ -123,7 +123,7 @@ def test_a_hook_can_stop_the_run(cpu: Cpu) -> None:
 def test_ctrl_c_gets_in(cpu: Cpu) -> None:
     put(cpu, "1: j 1b")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))  # not while a compiler starts
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         cpu.run(CODE)

@@ -79,14 +79,16 @@ class Compiler:
         self._starts += 1
         try:
             ours, theirs = socket.socketpair()
-            with theirs:
+            with ours, theirs:
                 high = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
-                ours.close()
+                try:
+                    self._pid = start_python("from polyvm.engine.worker import main; main()", theirs.fileno())
+                except BaseException:  # Ctrl-C, too
+                    os.close(high)
+                    raise
                 self._socket = socket.socket(fileno=high)
                 self._socket.setblocking(False)
-                self._pid = start_python("from polyvm.engine.worker import main; main()", theirs.fileno())
         except (OSError, EngineError):
-            self._socket = None
             return False
         self.lost = False
         return True
