@@ -322,7 +322,9 @@ class AccessEmitter(HeldEmitter):
             self.line(call)
         self.terminated = True
         self.place(good)
-        return name
+        # LLVM cuts integers of which less is used where other ways meet before the end of the block that they come from, which is
+        # too early for what its last instruction makes. So there is another one.
+        return self.temp(f"freeze i64 {name}") if result == "i64" else name
 
     def _refusable_load(self, v: Value) -> None:
         pointer, bits = self._near_pointer(self.ref(v.args[0])), v.type.total_bits

@@ -1,0 +1,38 @@
+"""What the compiler's process makes of regions."""
+
+from __future__ import annotations
+
+from polyvm.engine.survey import survey
+from polyvm.engine.worker import compile_region
+from polyvm.isa import get
+from tests.assembler import assemble
+
+CODE = 0x10000
+# LLVM moves what follows two loads to where they meet, and once cut the loaded values to 32 bits before they were there.
+MEETING = """
+    j loop
+both:
+    addiw a1, a1, 60
+    add a4, a4, a1
+    addi a0, a0, -1
+loop:
+    andi a2, a0, 1
+    beqz a2, even
+    lbu a1, 0(a3)
+    addiw a1, a1, 12
+    j both
+even:
+    lbu a1, 1(a3)
+    addiw a1, a1, 36
+    j both
+"""
+
+
+def test_loads_that_the_host_may_refuse_can_meet() -> None:
+    code = assemble(MEETING)
+    spec = survey(get("riscv64"), lambda at, size: code[at - CODE : at - CODE + size], CODE)
+    assert spec is not None
+    spec = spec._replace(guarded=True, blocks=[block._replace(entries=1000) for block in spec.blocks])
+    image, _, ways = compile_region(spec.pack())  # EngineError if it is not what LLVM's verifier takes
+    assert image
+    assert len(ways) == len(spec.blocks) == 5
