@@ -59,13 +59,10 @@ class Compiler:
 
     def _drop(self) -> None:
         if self._socket is not None:
-            from polyvm.engine.spawn import reap
-
             self._socket.close()
             self._socket = None
             self._buffer = b""
             self._sent.clear()
-            reap(self._pid)
         self.lost = True
 
     def _start(self) -> bool:

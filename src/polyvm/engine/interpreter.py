@@ -80,12 +80,12 @@ class NativeInterpreter:
         return self._stencils
 
     def _have_made(self, entry: str) -> None:
-        from polyvm.engine.spawn import reap, start_python
+        from polyvm.engine.spawn import start_python
 
         code = f"from polyvm.engine.stencils import main; main({self.isa_name!r}, {entry!r}, {self._folder!r})"
         try:
             with open(os.devnull, "rb") as nothing:
-                reap(start_python(code, nothing.fileno()))
+                start_python(code, nothing.fileno())
         except (OSError, EngineError):
             pass  # it goes without
 

@@ -1,7 +1,9 @@
 """Starting a process that the guest cannot see.
 
-A guest that waits for any child must not find polyvm's own, so this one is made with `clone` and no exit signal: `wait4(-1)`
-does not answer it, and no SIGCHLD comes (clone(2), wait(2) on __WCLONE). It holds none of the guest's descriptors.
+A guest that waits for any child must not find polyvm's own. Its starter is made with `clone` and no exit signal: `wait4(-1)` does
+not answer that one, and no SIGCHLD comes (clone(2), wait(2) on __WCLONE). With `execve` a process becomes a child like any other,
+so the starter only starts the process proper, whose parent is then the system's, or the nearest one that takes in orphans
+(prctl(2), PR_SET_CHILD_SUBREAPER). It holds none of the guest's descriptors.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import polyvm
 from polyvm.errors import EngineError
 from polyvm.mem.host import host_mmap, host_mprotect
 
-# int start(path, argv, envp, fd): vfork, fd becomes descriptor 0, all others are closed
+# int start(path, argv, envp, fd): the process's id; fd becomes descriptor 0, all others are closed
 _START = bytes.fromhex(
     "49 89 f8"              # mov r8, rdi
     "49 89 f1"              # mov r9, rsi
@@ -25,6 +27,7 @@ _START = bytes.fromhex(
     "41 51"                 # push r9
     "41 50"                 # push r8
     "51"                    # push rcx
+    "6a 00"                 # push 0                   the process's id
     "bf 00 41 00 00"        # mov edi, CLONE_VM | CLONE_VFORK
     "31 f6"                 # xor esi, esi             the same stack
     "31 d2"                 # xor edx, edx
@@ -33,8 +36,21 @@ _START = bytes.fromhex(
     "b8 38 00 00 00"        # mov eax, clone
     "0f 05"                 # syscall
     "85 c0"                 # test eax, eax
-    "75 3c"                 # jnz parent
-    "48 8b 3c 24"           # mov rdi, [rsp]           the descriptor
+    "75 69"                 # jnz parent
+    "bf 00 41 00 00"        # mov edi, CLONE_VM | CLONE_VFORK
+    "31 f6"                 # xor esi, esi
+    "31 d2"                 # xor edx, edx
+    "45 31 d2"              # xor r10d, r10d
+    "45 31 c0"              # xor r8d, r8d
+    "b8 38 00 00 00"        # mov eax, clone
+    "0f 05"                 # syscall
+    "85 c0"                 # test eax, eax
+    "74 0c"                 # jz process
+    "89 04 24"              # mov [rsp], eax
+    "31 ff"                 # xor edi, edi
+    "b8 3c 00 00 00"        # mov eax, exit
+    "0f 05"                 # syscall
+    "48 8b 7c 24 08"        # process: mov rdi, [rsp + 8]   the descriptor
     "31 f6"                 # xor esi, esi
     "b8 21 00 00 00"        # mov eax, dup2
     "0f 05"                 # syscall
@@ -43,33 +59,32 @@ _START = bytes.fromhex(
     "31 d2"                 # xor edx, edx
     "b8 b4 01 00 00"        # mov eax, close_range
     "0f 05"                 # syscall
-    "48 8b 7c 24 08"        # mov rdi, [rsp + 8]
-    "48 8b 74 24 10"        # mov rsi, [rsp + 16]
-    "48 8b 54 24 18"        # mov rdx, [rsp + 24]
+    "48 8b 7c 24 10"        # mov rdi, [rsp + 16]
+    "48 8b 74 24 18"        # mov rsi, [rsp + 24]
+    "48 8b 54 24 20"        # mov rdx, [rsp + 32]
     "b8 3b 00 00 00"        # mov eax, execve
     "0f 05"                 # syscall
-    "90 90"                 # nop
     "bf 7f 00 00 00"        # mov edi, 127
     "b8 3c 00 00 00"        # mov eax, exit
     "0f 05"                 # syscall
-    "48 83 c4 20"           # parent: add rsp, 32
+    "78 1b"                 # parent: js out
+    "89 c7"                 # mov edi, eax
+    "31 f6"                 # again: xor esi, esi
+    "ba 00 00 00 80"        # mov edx, __WCLONE
+    "45 31 d2"              # xor r10d, r10d
+    "b8 3d 00 00 00"        # mov eax, wait4
+    "0f 05"                 # syscall
+    "83 f8 fc"              # cmp eax, -EINTR
+    "74 ea"                 # je again
+    "8b 04 24"              # mov eax, [rsp]
+    "48 83 c4 28"           # out: add rsp, 40
     "c3"                    # ret
 )  # fmt: skip
-
-_ANY_CHILD = -(1 << 31)  # __WCLONE: a child whose end sends no signal
-
-
-def _displacement() -> bytes:
-    """The code with the distance of its one jump filled in."""
-    code = bytearray(_START)
-    at = code.index(bytes.fromhex("75 3c")) + 1
-    code[at] = code.index(bytes.fromhex("48 83 c4 20")) - at - 1
-    return bytes(code)
 
 
 def start_hidden(path: str, argv: list[str], environment: dict[str, str], fd: int) -> int:
     """Start program `path` with `fd` as its descriptor 0 and no other; its process id. Raises EngineError."""
-    code = _displacement()
+    code = _START
     place = host_mmap(0, 4096, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
     ctypes.memmove(place, code, len(code))
     host_mprotect(place, 4096, mmap.PROT_READ | mmap.PROT_EXEC)
@@ -104,18 +119,3 @@ def stand_back(nice: int) -> None:
         os.nice(nice)
     except OSError:
         pass  # not allowed here, and not needed
-
-
-_ending: list[int] = []  # processes that were told to end
-
-
-def reap(pid: int) -> None:
-    """Process `pid` is about to end: it is waited for when next somebody comes here, so that none is left for long."""
-    _ending.append(pid)
-    for ended in list(_ending):
-        try:
-            gone = os.waitpid(ended, os.WNOHANG | _ANY_CHILD)[0] == ended
-        except OSError:
-            gone = True
-        if gone:
-            _ending.remove(ended)
