@@ -306,6 +306,24 @@ def test_a_compiler_that_dies_is_replaced_a_few_times(monkeypatch: pytest.Monkey
     machine.close()
 
 
+def test_an_interrupt_while_a_compiler_starts_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(code: str, fd: int) -> int:
+        raise KeyboardInterrupt
+
+    before = os.listdir("/proc/self/fd")
+    machine = Machine("quick:0")
+    machine.put(LOOP)
+    machine.core.x[10] = 50
+    with monkeypatch.context() as patched:
+        patched.setattr("polyvm.engine.spawn.start_python", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            machine.core.run()
+    assert machine.source.descriptors == []
+    assert machine.core.run() == exits.SYSCALL
+    machine.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_compiler_that_hangs_is_killed_and_its_region_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = hanging(monkeypatch, 1)
     machine = Machine("quick:0")
