@@ -80,7 +80,7 @@ class Runner:
         """Seconds, and standard output."""
         began = time.perf_counter()
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder,
-                              check=True, env={**os.environ, **program.variables, **variables})  # fmt: skip
+                              check=True, env={**os.environ, **variables})  # fmt: skip
         seconds = time.perf_counter() - began
         if program.rate is not None:
             pattern, operations = program.rate
@@ -96,6 +96,8 @@ class Runner:
         shutil.rmtree(self.cache, ignore_errors=True)
         shutil.copytree(self.empty, self.cache)
         root = ["-L", self.sysroot] if self.sysroot else []
+        # For the guest: what Python and others heed is not for polyvm's own Python.
+        root += [word for name, value in program.variables.items() for word in ("-E", f"{name}={value}")]
         outputs: list[bytes] = []
 
         def run(command: list[str], variables: dict[str, str]) -> float:
@@ -123,7 +125,7 @@ class Runner:
         if row.qemu < _LONG:
             row.qemu = min([row.qemu, *(run(peer, {}) for _ in range(fewer - 1))])
         if program.native is not None:
-            native = [self.timed(program, program.native, program.native_variables) for _ in range(fewer)]
+            native = [self.timed(program, program.native, {**program.variables, **program.native_variables}) for _ in range(fewer)]
             row.native = min(seconds for seconds, _ in native)
             outputs += [output for _, output in native if program.same]
         if any(output != outputs[0] for output in outputs):

@@ -156,8 +156,7 @@ class Stress:
         return f"{shown}\n  status {process.returncode}\n  {output!r}\n  {errors[-2000:]!r}\n  qemu {expected!r}"
 
     def _expected(self, program: list[str]) -> bytes | None:
-        """What the program writes under qemu, which hangs at times where threads and changes of the map meet; None if it does
-        so again and again."""
+        """What the program writes under qemu, which has been seen to hang; None if it does so again and again."""
         for _ in range(3):
             process = subprocess.Popen([*self.guest.qemu, *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
             try:

@@ -106,7 +106,8 @@ _MUCH = 600_000  # bytes of LLVM text that its whole pipeline takes too long for
 _QUICK = ("instruction_combine",)
 # LLVM's own pipelines begin by merging blocks, which takes many times as long while the guest's registers are still stack slots.
 _FIRST = ("sroa", "instruction_combine", "simplify_cfg")
-# For code without loops that have a copy: the whole pipeline takes several times as long and finds little more.
+# For code without loops that have a copy: the whole pipeline takes several times as long and finds little more. NewGVN must not
+# be among these: it has miscompiled a region of a compression library.
 _STRAIGHT = ("sroa", "simplify_cfg", "instruction_combine", "sccp", "aggressive_dce", "simplify_cfg", "instruction_combine")
 
 

@@ -84,9 +84,8 @@ _START = bytes.fromhex(
 
 def start_hidden(path: str, argv: list[str], environment: dict[str, str], fd: int) -> int:
     """Start program `path` with `fd` as its descriptor 0 and no other; its process id. Raises EngineError."""
-    code = _START
     place = host_mmap(0, 4096, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-    ctypes.memmove(place, code, len(code))
+    ctypes.memmove(place, _START, len(_START))
     host_mprotect(place, 4096, mmap.PROT_READ | mmap.PROT_EXEC)
     words = [os.fsencode(word) for word in argv]
     variables = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
