@@ -97,8 +97,8 @@ def test_an_exception_in_a_handler_comes_out(subject: Subject) -> None:
 def test_kick_interrupts_a_running_vcpu(subject: Subject) -> None:
     """A guest in an endless loop comes back soon after another thread kicks it."""
     _, _, (vcpu,) = subject.vm("spin")
-    threading.Timer(0.05, vcpu.kick).start()
     began = time.monotonic()
+    threading.Timer(0.05, vcpu.kick).start()
     assert vcpu.run() == Interrupted()
     assert 0.04 < time.monotonic() - began < 5
 
