@@ -77,13 +77,8 @@ class Compiler:
         try:
             ours, theirs = socket.socketpair()
             with ours, theirs:
-                high = fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH)
-                try:
-                    self._pid = start_python("from polyvm.engine.worker import main; main()", theirs.fileno())
-                except BaseException:  # Ctrl-C, too
-                    os.close(high)
-                    raise
-                self._socket = socket.socket(fileno=high)
+                self._pid = start_python("from polyvm.engine.worker import main; main()", theirs.fileno())
+                self._socket = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, _HIGH))
                 self._socket.setblocking(False)
         except (OSError, EngineError):
             return False

@@ -18,6 +18,18 @@ import polyvm
 from polyvm.errors import EngineError
 from polyvm.mem.host import host_mmap, host_mprotect
 
+# The child goes on with the same memory and stack, the caller when that has ended or executes another program.
+_CLONE = (
+    "bf 00 41 00 00"        # mov edi, CLONE_VM | CLONE_VFORK
+    "31 f6"                 # xor esi, esi             the same stack
+    "31 d2"                 # xor edx, edx
+    "45 31 d2"              # xor r10d, r10d
+    "45 31 c0"              # xor r8d, r8d
+    "b8 38 00 00 00"        # mov eax, clone
+    "0f 05"                 # syscall
+    "85 c0"                 # test eax, eax
+)  # fmt: skip
+
 # int start(path, argv, envp, fd): the process's id; fd becomes descriptor 0, all others are closed
 _START = bytes.fromhex(
     "49 89 f8"              # mov r8, rdi
@@ -28,23 +40,9 @@ _START = bytes.fromhex(
     "41 50"                 # push r8
     "51"                    # push rcx
     "6a 00"                 # push 0                   the process's id
-    "bf 00 41 00 00"        # mov edi, CLONE_VM | CLONE_VFORK
-    "31 f6"                 # xor esi, esi             the same stack
-    "31 d2"                 # xor edx, edx
-    "45 31 d2"              # xor r10d, r10d
-    "45 31 c0"              # xor r8d, r8d
-    "b8 38 00 00 00"        # mov eax, clone
-    "0f 05"                 # syscall
-    "85 c0"                 # test eax, eax
+    + _CLONE +
     "75 69"                 # jnz parent
-    "bf 00 41 00 00"        # mov edi, CLONE_VM | CLONE_VFORK
-    "31 f6"                 # xor esi, esi
-    "31 d2"                 # xor edx, edx
-    "45 31 d2"              # xor r10d, r10d
-    "45 31 c0"              # xor r8d, r8d
-    "b8 38 00 00 00"        # mov eax, clone
-    "0f 05"                 # syscall
-    "85 c0"                 # test eax, eax
+    + _CLONE +
     "74 0c"                 # jz process
     "89 04 24"              # mov [rsp], eax
     "31 ff"                 # xor edi, edi
