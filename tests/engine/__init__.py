@@ -1,5 +1,16 @@
 """The engine's tests, and guest code that several of them run."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvm.engine.survey import survey
+from polyvm.isa import get
+from tests.assembler import assemble
+
+if TYPE_CHECKING:
+    from polyvm.engine.region import RegionSpec
+
 # A loop that adds 1 or 2 to a0 in turn, {rounds} times: it writes the addi before each round.
 CHANGES_ITSELF = """
         li a5, {rounds}
@@ -25,3 +36,11 @@ CHANGES_ITSELF = """
         addi a0, a0, 2
         .option pop
         """
+
+
+def surveyed(text: str, start: int) -> RegionSpec:
+    """The riscv64 region that begins where `text` does."""
+    code = assemble(text)
+    spec = survey(get("riscv64"), lambda at, size: code[at - start : at - start + size], start)
+    assert spec is not None
+    return spec

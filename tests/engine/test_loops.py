@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polyvm.engine.interpreter import load
-from polyvm.engine.survey import survey
 from polyvm.engine.translate import loops_of
 from polyvm.isa import get
 from polyvm.vcpu import exits
-from tests.assembler import assemble
+from tests.engine import surveyed
 from tests.engine.test_jit import CODE, DATA, Machine
 
 if TYPE_CHECKING:
@@ -110,10 +109,7 @@ def test_a_page_that_is_protected_between_runs_is_seen() -> None:
 
 def loops(text: str) -> list[Loop]:
     """Those of the region that begins where `text` does."""
-    code = assemble(text)
-    spec = survey(get("riscv64"), lambda at, size: code[at - CODE : at - CODE + size], CODE)
-    assert spec is not None
-    return loops_of(get("riscv64"), spec)
+    return loops_of(get("riscv64"), surveyed(text, CODE))
 
 
 @pytest.mark.parametrize(("name", "steps"), [

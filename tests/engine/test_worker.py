@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from polyvm.engine.survey import survey
 from polyvm.engine.worker import compile_region
-from polyvm.isa import get
-from tests.assembler import assemble
+from tests.engine import surveyed
 
-CODE = 0x10000
 # LLVM moves what follows two loads to where they meet, and once cut the loaded values to 32 bits before they were there.
 MEETING = """
     j loop
@@ -29,9 +26,7 @@ even:
 
 
 def test_loads_that_the_host_may_refuse_can_meet() -> None:
-    code = assemble(MEETING)
-    spec = survey(get("riscv64"), lambda at, size: code[at - CODE : at - CODE + size], CODE)
-    assert spec is not None
+    spec = surveyed(MEETING, 0x10000)
     spec = spec._replace(guarded=True, blocks=[block._replace(entries=1000) for block in spec.blocks])
     image, _, ways = compile_region(spec.pack())  # EngineError if it is not what LLVM's verifier takes
     assert image

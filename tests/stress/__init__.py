@@ -50,6 +50,17 @@ def processor_time(process: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
+def start(command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, with pipes."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, start_new_session=True)
+
+
+def kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """End it and what it started; what it has written."""
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()
+
+
 def patient(process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> tuple[bytes, bytes]:
     """What it writes, however busy the machine is; TimeoutExpired if it takes longer or hangs."""
     used, since = 0.0, time.monotonic()
@@ -142,28 +153,25 @@ class Stress:
         if expected is None:
             return f"qemu did not end, three times: {shlex.join(program)}"
         shown = f"POLYVM_CACHE_SIZE={one.size} {shlex.join(command)}"
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment(one.size), start_new_session=True
-        )
+        process = start(command, self._environment(one.size))
         try:
             output, errors = process.communicate(timeout=one.killed) if one.killed else patient(process)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, errors = process.communicate()
+            output, errors = kill(process)
             return "" if one.killed else f"{shown}\n  did not end; so far {output!r} {errors!r}"
-        if (output, errors, process.returncode) == (expected, b"", 0):
+        if (output, errors, process.returncode) == (expected[0], b"", 0):
             return ""
-        return f"{shown}\n  status {process.returncode}\n  {output!r}\n  {errors[-2000:]!r}\n  qemu {expected!r}"
+        return (f"{shown}\n  status {process.returncode}, qemu {expected[1]}\n  {output!r}\n  {errors[-2000:]!r}\n"
+                f"  qemu {expected[0]!r}")  # fmt: skip
 
-    def _expected(self, program: list[str]) -> bytes | None:
-        """What the program writes under qemu, which has been seen to hang; None if it does so again and again."""
+    def _expected(self, program: list[str]) -> tuple[bytes, int] | None:
+        """What the program writes under qemu and its status; qemu has been seen to hang: None if it does so again and again."""
         for _ in range(3):
-            process = subprocess.Popen([*self.guest.qemu, *program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            process = start([*self.guest.qemu, *program])
             try:
-                return patient(process, QEMU_PATIENCE)[0]
+                return patient(process, QEMU_PATIENCE)[0], process.returncode
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+                kill(process)
         return None
 
     def _sabotage(self) -> None:
