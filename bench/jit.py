@@ -95,9 +95,9 @@ class Runner:
         row = Row(program.name, program.kind)
         shutil.rmtree(self.cache, ignore_errors=True)
         shutil.copytree(self.empty, self.cache)
-        root = ["-L", self.sysroot] if self.sysroot else []
+        options = ["-L", self.sysroot] if self.sysroot else []
         # For the guest: what Python and others heed is not for polyvm's own Python.
-        root += [word for name, value in program.variables.items() for word in ("-E", f"{name}={value}")]
+        options += [word for name, value in program.variables.items() for word in ("-E", f"{name}={value}")]
         outputs: list[bytes] = []
 
         def run(command: list[str], variables: dict[str, str]) -> float:
@@ -110,7 +110,7 @@ class Runner:
             with making(LINGER, str(self.cache)):
                 return seconds  # nothing of it is compiled any more
 
-        guest = [*POLYVM, "--stats=json", f"--stats-file={self.stats}", *root, *program.guest]
+        guest = [*POLYVM, "--stats=json", f"--stats-file={self.stats}", *options, *program.guest]
         cache = {"POLYVM_CACHE": str(self.cache)}
         row.cold = guest_run()
         while self.compiled() and row.warm_ups < WARM_UPS:
@@ -120,7 +120,7 @@ class Runner:
         times = self.repeat * (3 if program.kind == "start" else 1)
         row.warm = min(guest_run() for _ in range(times))
         fewer = min(2, times) if program.kind != "start" else times
-        peer = [f"qemu-{self.guest}", *root, *program.guest]
+        peer = [f"qemu-{self.guest}", *options, *program.guest]
         row.qemu = run(peer, {})
         if row.qemu < _LONG:
             row.qemu = min([row.qemu, *(run(peer, {}) for _ in range(fewer - 1))])
